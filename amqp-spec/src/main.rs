@@ -1,0 +1,2 @@
+//! Placeholder root, replaced by the generator.
+fn main() {}

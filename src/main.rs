@@ -1,0 +1,2 @@
+//! The haremq program.
+fn main() {}
