@@ -1,0 +1,57 @@
+//! Identifiers, tags and positions, each a type of its own so that none is taken for another.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A name of a virtual host, exchange, queue, user or consumer tag, shared and immutable.
+pub type Name = Arc<str>;
+
+/// A channel's number on its connection; 0 is the connection itself (specification, section 2.3.5).
+pub type ChannelNumber = u16;
+
+macro_rules! number_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// The number that follows this one.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+number_type!(
+    /// A queue on this node; never reused, so that a stale id can only miss.
+    QueueId
+);
+number_type!(
+    /// A client connection on this node; never reused.
+    ConnectionId
+);
+number_type!(
+    /// A consumer on this node; never reused, so that a late delivery to an ended consumer is noticed.
+    ConsumerId
+);
+number_type!(
+    /// A message's place in one queue: it grows with each enqueue and is kept through redelivery.
+    Position
+);
+number_type!(
+    /// The number of a delivery on its channel, from 1 (`delivery-tag` of the specification).
+    DeliveryTag
+);
+number_type!(
+    /// The number of a publish on a channel in confirm mode, from 1.
+    ConfirmSequence
+);
