@@ -1,1 +1,3 @@
 //! HareMQ.
+
+pub mod protocol;
