@@ -1,1 +1,205 @@
-//! Being written.
+//! The broker: what exists, and who may do what with it.
+//!
+//! In come commands of connections (through their [`Executor`]s), deadlines and definitions; out go
+//! deliveries in the inboxes of consumers and changes for the definition store. It knows neither frames
+//! nor sockets nor HTTP.
+//!
+//! # The order of locks
+//! 1. [`vhost::Vhost::topology`], for whatever declares, deletes, binds or unbinds
+//! 2. an exchange's lock ([`vhost::ExchangeCell`])
+//! 3. a queue's lock (inside [`crate::queue::QueueHandle`])
+//! 4. an inbox's lock (inside [`crate::queue::Inbox`]), the timers' heap, the registry's maps
+//!
+//! A lock is only taken while holding those above it, never two of the same kind. A guard of a map is
+//! dropped before anything else is locked. Nothing awaits, reads a file or waits for the store under one.
+
+mod clock;
+mod courier;
+mod executor;
+pub mod registry;
+mod reply_to;
+mod start;
+mod timers;
+mod topology;
+mod vhost;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+
+pub use clock::Clock;
+pub use executor::{ConnectionExecutor, ConnectionOrigin, ReplySink};
+pub use start::{FirstBoot, StartError, StartReport};
+pub use vhost::{Vhost, VhostLimits};
+
+use crate::auth::Directory;
+use crate::model::{ConnectionId, ConsumerId, Name, Now, QueueId};
+use crate::queue::{Effects, QueueHandle};
+use crate::store::definitions::{Change, DefinitionStore};
+use courier::Courier;
+use registry::Registry;
+use reply_to::ReplyConsumers;
+use timers::Timers;
+
+/// Queues handled by the timer task before it lets others run.
+const TIMEOUT_BATCH_QUEUES: usize = 256;
+
+/// What the broker needs of the settings.
+#[derive(Clone, Debug)]
+pub struct BrokerSettings {
+    /// Open connections, `None` for no limit.
+    pub connections_max: Option<u64>,
+    /// Queues on the node, `None` for no limit.
+    pub queues_max: Option<u64>,
+    /// Exchanges in a virtual host, `None` for no limit.
+    pub exchanges_max: Option<u64>,
+    /// Whether shared queues may be transient (`deprecated_features.permit.transient_nonexcl_queues`).
+    pub permit_transient_queues: bool,
+    /// The type of queues where neither client nor virtual host names one.
+    pub default_queue_kind: crate::queue::arguments::QueueKind,
+    /// Deliveries without acknowledgement for consumers of channels that set no `basic.qos`; `None` is no limit.
+    pub default_consumer_prefetch: Option<u16>,
+    /// Bytes of deliveries that may wait for one connection.
+    pub inbox_bytes_max: usize,
+}
+
+/// One node's broker.
+pub struct Broker {
+    settings: BrokerSettings,
+    directory: Arc<Directory>,
+    store: Arc<DefinitionStore>,
+    vhosts: DashMap<Name, Arc<Vhost>>,
+    queues: DashMap<QueueId, QueueHandle>,
+    reply_consumers: ReplyConsumers,
+    registry: Registry,
+    timers: Timers,
+    clock: Clock,
+    connection_last: AtomicU64,
+    consumer_last: AtomicU64,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("vhosts", &self.vhosts.len())
+            .field("queues", &self.queues.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// The node's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Users and permissions.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// The open connections.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// A virtual host by its exact name.
+    pub fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {
+        self.vhosts.get(name).map(|entry| Arc::clone(entry.value()))
+    }
+
+    /// Queues on the node.
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// Ready and unacknowledged messages of all queues.
+    pub fn message_count(&self) -> u64 {
+        self.queues
+            .iter()
+            .map(|entry| entry.value().clone())
+            .filter_map(|handle| handle.counts().ok())
+            .map(|counts| u64::from(counts.messages_ready))
+            .sum()
+    }
+
+    /// Drains the definition store and closes it; nothing is accepted afterwards.
+    ///
+    /// # Errors
+    /// The store's last sync failed.
+    pub fn close(&self) -> Result<(), crate::store::StoreError> {
+        self.store.close()
+    }
+
+    fn next_connection_id(&self) -> ConnectionId {
+        ConnectionId(self.connection_last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn next_consumer_id(&self) -> ConsumerId {
+        ConsumerId(self.consumer_last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn queue(&self, id: QueueId) -> Option<QueueHandle> {
+        self.queues.get(&id).map(|entry| entry.value().clone())
+    }
+
+    /// Puts the queue's deadline into the node's timers if it moved forward.
+    fn note_deadline(&self, handle: &QueueHandle) {
+        if let Some(deadline_ms) = handle.take_deadline() {
+            self.timers.schedule(handle.id(), deadline_ms);
+        }
+    }
+
+    /// Makes changes durable that nobody waits for; a failure is logged once.
+    fn store_in_background(&self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        self.store.apply_all(changes, |result| {
+            if let Err(error) = result {
+                tracing::error!(target: "haremq::store", %error, "a definition could not be stored");
+            }
+        });
+    }
+
+    /// Runs the queues' deadlines until the task is dropped.
+    pub async fn run_timers(&self) {
+        let mut courier = Courier::default();
+        loop {
+            let now = self.clock.now();
+            let due = self.timers.take_due(now.wall_ms, TIMEOUT_BATCH_QUEUES);
+            if due.is_empty() {
+                match self.timers.next_deadline_ms() {
+                    None => self.timers.earlier().await,
+                    Some(deadline_ms) => {
+                        let wait = std::time::Duration::from_millis(
+                            deadline_ms.saturating_sub(now.wall_ms).max(1),
+                        );
+                        tokio::select! {
+                            () = self.timers.earlier() => {}
+                            () = tokio::time::sleep(wait) => {}
+                        }
+                    }
+                }
+                continue;
+            }
+            for id in due {
+                if let Some(handle) = self.queue(id) {
+                    handle.handle_timeout(now, &mut courier.effects);
+                    self.note_deadline(&handle);
+                    courier.carry_out(self, now);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Ends the exclusive queues of a connection that is going.
+    fn end_exclusive_queues(&self, queues: Vec<QueueId>, effects: &mut Effects) {
+        for id in queues {
+            self.end_queue(id, effects);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Carries out what queues decided while they were locked: deliveries, dead letters, deletions, woken
+//! consumers. Runs after the queue's lock is free, and goes on until nothing is left to do.
+
+use std::sync::Arc;
+
+use super::Broker;
+use super::reply_to::ReplyConsumers;
+use super::vhost::{ExchangeRef, Vhost};
+use crate::model::{Now, QueueId, SharedMessage};
+use crate::protocol::Table;
+use crate::queue::dead_letters::{is_cycle, with_death};
+use crate::queue::{DeadLetter, Effects};
+use crate::routing::{Router, Topology, extra_routing_keys};
+
+/// One worker's scratch space: effects to carry out and a router to route dead letters with.
+#[derive(Debug, Default)]
+pub struct Courier {
+    /// What the queues decided.
+    pub effects: Effects,
+    router: Router,
+}
+
+impl Courier {
+    /// Does all of it. A dead letter may cause another; RabbitMQ's cycle rule bounds the chain.
+    pub fn carry_out(&mut self, broker: &Broker, now: Now) {
+        loop {
+            self.effects.dispatch();
+            self.wake_parked(broker, now);
+            for (id, reason) in std::mem::take(&mut self.effects.deletions) {
+                tracing::debug!(target: "haremq::queue", queue = %id, ?reason, "the queue ends");
+                broker.end_queue(id, &mut self.effects);
+            }
+            for letter in std::mem::take(&mut self.effects.dead_letters) {
+                self.publish_dead_letter(broker, letter, now);
+            }
+            if self.effects.is_empty() {
+                break;
+            }
+        }
+    }
+
+    /// Consumers that were refused by a channel's shared window, and may have a place now.
+    fn wake_parked(&mut self, broker: &Broker, now: Now) {
+        for window in std::mem::take(&mut self.effects.windows) {
+            while window.has_room() {
+                let Some((queue, consumer)) = window.take_parked() else {
+                    break;
+                };
+                if let Some(handle) = broker.queue(queue) {
+                    // A queue deleted meanwhile has no consumer to wake.
+                    let _ = handle.consumer_ready(consumer, now, &mut self.effects);
+                }
+            }
+        }
+    }
+
+    fn publish_dead_letter(&mut self, broker: &Broker, letter: DeadLetter, now: Now) {
+        let Some(vhost) = broker.vhost(&letter.vhost) else {
+            return;
+        };
+        let message: SharedMessage = Arc::new(with_death(
+            &letter.message,
+            &letter.queue_name,
+            letter.reason,
+            now,
+            &letter.exchange,
+            letter.routing_key.as_deref(),
+        ));
+        for id in self.route(&vhost, broker, &message) {
+            let Some(target) = broker.queue(id) else {
+                continue;
+            };
+            if is_cycle(&message, target.name()) {
+                tracing::warn!(
+                    target: "haremq::queue",
+                    queue = %target.name(),
+                    vhost = %vhost.name,
+                    "message dropped: dead-letter queues cycle detected"
+                );
+                continue;
+            }
+            // A target deleted meanwhile takes nothing; a target that rejects drops the dead letter, as
+            // at-most-once dead-lettering does.
+            let _ = target.publish(Arc::clone(&message), now, &mut self.effects);
+            broker.note_deadline(&target);
+        }
+    }
+
+    /// The queues of a dead letter; a missing exchange has none.
+    fn route(&mut self, vhost: &Vhost, broker: &Broker, message: &SharedMessage) -> Vec<QueueId> {
+        let headers = headers_of(message);
+        let mut keys = vec![message.routing_key()];
+        if let Some(headers) = headers
+            && message.facts().has_cc()
+        {
+            // The header's type was checked when the message was published.
+            let _ = extra_routing_keys(headers, &mut keys);
+        }
+        if message.exchange().is_empty() {
+            for key in &keys {
+                if ReplyConsumers::is_reply_name(key)
+                    && let Ok(name) = std::str::from_utf8(key)
+                {
+                    broker.reply_consumers.deliver(name, message);
+                }
+            }
+            return self.router.route_default(vhost, &keys).queues.to_vec();
+        }
+        match vhost.exchange(message.exchange()) {
+            Some(start) => self.route_from(vhost, &start, &keys, headers),
+            None => Vec::new(),
+        }
+    }
+
+    fn route_from(
+        &mut self,
+        vhost: &Vhost,
+        start: &ExchangeRef,
+        keys: &[&[u8]],
+        headers: Option<Table<'_>>,
+    ) -> Vec<QueueId> {
+        self.router
+            .route(vhost, start, keys, headers)
+            .queues
+            .to_vec()
+    }
+}
+
+/// The encoded headers table of a message.
+fn headers_of(message: &SharedMessage) -> Option<Table<'_>> {
+    message.facts().view(message.properties()).headers()
+}

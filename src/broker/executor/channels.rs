@@ -1,0 +1,140 @@
+//! What the broker keeps of a channel: its consumers, its prefetch, its reply consumer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::ConnectionExecutor;
+use crate::model::{
+    ChannelNumber, ChannelWindow, ConsumerId, Execution, Refusal, Reply, Settlement,
+    SettlementOutcome, Unsettled,
+};
+use crate::queue::QueueHandle;
+
+/// One channel, as the broker sees it.
+#[derive(Debug, Default)]
+pub(super) struct ChannelContext {
+    /// The shared window of `basic.qos` with `global=true`; made when it is first needed.
+    pub window: Option<Arc<ChannelWindow>>,
+    /// The limit for consumers that start from now on; 0 is none.
+    pub prefetch: u32,
+    /// Its consumers and their queues.
+    pub consumers: HashMap<ConsumerId, QueueHandle>,
+    /// Its consumer of direct replies, with the name that `reply-to` is rewritten to.
+    pub reply: Option<(ConsumerId, String)>,
+}
+
+impl ChannelContext {
+    /// The channel's window.
+    pub fn window(&mut self) -> Arc<ChannelWindow> {
+        Arc::clone(self.window.get_or_insert_default())
+    }
+}
+
+impl ConnectionExecutor {
+    pub(super) fn open_channel(&mut self, channel: ChannelNumber) -> Result<Execution, Refusal> {
+        if let Some(user) = &self.user {
+            if let Some(limit) = user.limits.channels_max()
+                && self.broker.registry.channels_of_user(&user.name) >= limit
+            {
+                return Err(Refusal::not_allowed(format!(
+                    "number of channels opened for user '{}' has reached the maximum allowed user limit of {limit}",
+                    user.name
+                )));
+            }
+            self.broker.registry.channel_opened(self.id, &user.name);
+        }
+        let context = ChannelContext {
+            prefetch: u32::from(self.broker.settings.default_consumer_prefetch.unwrap_or(0)),
+            ..ChannelContext::default()
+        };
+        self.channels.insert(channel, context);
+        Ok(Execution::done(Reply::Done))
+    }
+
+    /// Ends a channel: its consumers first, so that nothing comes back to them; then every delivery that
+    /// was not settled returns, sent or not.
+    pub(super) fn close_channel(&mut self, channel: ChannelNumber, unsettled: Vec<Unsettled>) {
+        let Some(context) = self.channels.remove(&channel) else {
+            return;
+        };
+        if let Some(user) = &self.user {
+            self.broker.registry.channel_closed(self.id, &user.name);
+        }
+        if let Some((_, name)) = &context.reply {
+            self.broker.reply_consumers.remove(name);
+        }
+        for (consumer, handle) in &context.consumers {
+            // A queue deleted meanwhile has no consumers.
+            let _ = handle.remove_consumer(*consumer, self.now, &mut self.courier.effects);
+            self.broker.note_deadline(handle);
+        }
+        self.return_unsettled(unsettled.into_iter());
+        self.return_unsent(channel);
+        self.flush_gathered();
+        self.carry_out();
+    }
+
+    fn return_unsettled(&mut self, unsettled: impl Iterator<Item = Unsettled>) {
+        for delivery in unsettled {
+            self.gathered.settle(&Settlement {
+                delivery,
+                outcome: SettlementOutcome::ReturnedByLoss,
+            });
+        }
+    }
+
+    /// Deliveries assigned to the channel that were still waiting in the inbox.
+    fn return_unsent(&mut self, channel: ChannelNumber) {
+        let unsent = self.origin.inbox.take_for_channel(channel);
+        self.return_unsettled(unsent.into_iter().filter(|delivery| !delivery.no_ack).filter_map(
+            |delivery| {
+                Some(Unsettled {
+                    queue: delivery.queue?,
+                    position: delivery.position,
+                    consumer: Some(delivery.consumer),
+                })
+            },
+        ));
+    }
+
+    pub(super) fn close_connection(&mut self) {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
+        let channels: Vec<ChannelNumber> = self.channels.keys().copied().collect();
+        for channel in channels {
+            self.close_channel(channel, Vec::new());
+        }
+        let exclusive = std::mem::take(&mut self.exclusive_queues);
+        self.broker
+            .end_exclusive_queues(exclusive, &mut self.courier.effects);
+        self.carry_out();
+        drop(self.origin.inbox.close());
+        self.broker.registry.remove(self.id);
+        self.queues = HashMap::new();
+        self.routes.clear();
+    }
+
+    /// `basic.qos`: per consumer for those that start later, or one window for the channel.
+    pub(super) fn set_prefetch(
+        &mut self,
+        channel: ChannelNumber,
+        count: u16,
+        global: bool,
+    ) -> Result<Execution, Refusal> {
+        let Some(context) = self.channels.get_mut(&channel) else {
+            return Ok(Execution::done(Reply::Done));
+        };
+        let window = context.window();
+        if global {
+            window.set_limit(u32::from(count));
+        } else {
+            context.prefetch = u32::from(count);
+            // RabbitMQ lifts the channel's limit when one per consumer is set (rabbit_channel, basic.qos).
+            window.set_limit(0);
+        }
+        self.courier.effects.windows.push(window);
+        self.carry_out();
+        Ok(Execution::done(Reply::Done))
+    }
+}

@@ -1,0 +1,231 @@
+//! A connection's executor: runs its commands against the broker, with its caches and gathered work.
+//!
+//! One executor serves one connection and is called from that connection's task alone, so nothing here is
+//! locked. Publishes and settlements of a burst are gathered by queue, so that a queue's lock is taken once
+//! a burst; whatever must see their effects flushes them first.
+
+mod channels;
+mod commands;
+mod gather;
+mod publish;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::courier::Courier;
+use super::registry::{ConnectionControl, ConnectionEntry};
+use super::{Broker, Vhost};
+use crate::auth::{Access, User};
+use crate::model::{
+    ChannelNumber, Command, Completion, ConnectionId, Execution, Executor, Now, Publish, QueueId,
+    Refusal, Reply, Routing, Settlement, StagedPublish,
+};
+use crate::queue::{Inbox, QueueHandle};
+use crate::routing::{RouteCache, Router};
+use crate::store::definitions::Change;
+use channels::ChannelContext;
+use gather::Gathered;
+use publish::CachedRoute;
+
+/// Where answers go that come later than their command, from the definition store's thread.
+pub trait ReplySink: Send + Sync {
+    /// Hands the answer to the connection's task and wakes it.
+    fn reply(&self, channel: ChannelNumber, reply: Result<Reply, Refusal>);
+}
+
+/// Where a connection comes from and how it is reached.
+#[derive(Clone)]
+pub struct ConnectionOrigin {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Where late answers go.
+    pub replies: Arc<dyn ReplySink>,
+    /// How the connection is closed from outside.
+    pub control: Arc<dyn ConnectionControl>,
+    /// Where its deliveries go.
+    pub inbox: Arc<Inbox>,
+}
+
+impl fmt::Debug for ConnectionOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionOrigin")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a connection has once it opened a virtual host.
+#[derive(Debug)]
+struct Opened {
+    vhost: Arc<Vhost>,
+    access: Access,
+}
+
+/// The broker's side of one connection.
+#[derive(Debug)]
+pub struct ConnectionExecutor {
+    broker: Arc<Broker>,
+    id: ConnectionId,
+    origin: ConnectionOrigin,
+    now: Now,
+    user: Option<Arc<User>>,
+    mechanism: String,
+    opened: Option<Opened>,
+    channels: HashMap<ChannelNumber, ChannelContext>,
+    /// Queues that this connection consumes or gets from, for its settlements.
+    queues: HashMap<QueueId, QueueHandle>,
+    exclusive_queues: Vec<QueueId>,
+    routes: RouteCache<CachedRoute>,
+    router: Router,
+    gathered: Gathered,
+    completions: VecDeque<Completion>,
+    courier: Courier,
+    is_closed: bool,
+}
+
+impl ConnectionExecutor {
+    /// An executor for a socket that was just accepted, entered in the registry.
+    pub fn new(broker: Arc<Broker>, origin: ConnectionOrigin) -> Self {
+        let id = broker.next_connection_id();
+        broker.registry.insert(
+            id,
+            ConnectionEntry {
+                peer: origin.peer,
+                user: None,
+                vhost: None,
+                channels: 0,
+                control: Arc::clone(&origin.control),
+            },
+        );
+        Self {
+            now: broker.clock.now(),
+            broker,
+            id,
+            origin,
+            user: None,
+            mechanism: String::new(),
+            opened: None,
+            channels: HashMap::new(),
+            queues: HashMap::new(),
+            exclusive_queues: Vec::new(),
+            routes: RouteCache::default(),
+            router: Router::default(),
+            gathered: Gathered::default(),
+            completions: VecDeque::new(),
+            courier: Courier::default(),
+            is_closed: false,
+        }
+    }
+
+    /// The connection's id.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Sets the time of the burst that begins.
+    pub fn begin_burst(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// Consumers that found the inbox full, and may go on now that it was drained.
+    pub fn wake_refused(&mut self) {
+        let mut refused = Vec::new();
+        self.origin.inbox.take_refused(&mut refused);
+        for (consumer, queue) in refused {
+            if let Some(handle) = self.broker.queue(queue) {
+                // A queue deleted meanwhile has no consumer to wake.
+                let _ = handle.consumer_ready(consumer, self.now, &mut self.courier.effects);
+            }
+        }
+        self.carry_out();
+    }
+
+    /// Gives idle capacity back.
+    pub fn release_buffers(&mut self) {
+        self.gathered.release();
+        self.completions.shrink_to_fit();
+        self.channels.shrink_to_fit();
+        self.queues.shrink_to_fit();
+    }
+
+    /// Does what the queues decided.
+    fn carry_out(&mut self) {
+        self.courier.carry_out(&self.broker, self.now);
+    }
+
+    fn opened(&mut self) -> Result<&mut Opened, Refusal> {
+        self.opened
+            .as_mut()
+            .ok_or_else(|| Refusal::internal_error("no virtual host is open on this connection"))
+    }
+
+    fn vhost(&self) -> Result<Arc<Vhost>, Refusal> {
+        self.opened
+            .as_ref()
+            .map(|opened| Arc::clone(&opened.vhost))
+            .ok_or_else(|| Refusal::internal_error("no virtual host is open on this connection"))
+    }
+
+    /// Answers `reply` once `changes` are durable: at once when there are none.
+    fn answer_when_stored(
+        &self,
+        channel: ChannelNumber,
+        changes: Vec<Change>,
+        reply: Reply,
+    ) -> Execution {
+        if changes.is_empty() {
+            return Execution::done(reply);
+        }
+        let replies = Arc::clone(&self.origin.replies);
+        self.broker.store.apply_all(changes, move |result| {
+            replies.reply(
+                channel,
+                result.map(|()| reply).map_err(|error| {
+                    tracing::error!(target: "haremq::store", %error, "a definition could not be stored");
+                    Refusal::internal_error(format!("the definition could not be stored: {error}"))
+                }),
+            );
+        });
+        Execution::Later
+    }
+}
+
+impl Executor for ConnectionExecutor {
+    fn execute(&mut self, channel: ChannelNumber, command: Command) -> Execution {
+        self.flush();
+        match self.run(channel, command) {
+            Ok(execution) => execution,
+            Err(refusal) => Execution::refused(refusal),
+        }
+    }
+
+    fn publish(
+        &mut self,
+        channel: ChannelNumber,
+        publish: Publish<'_>,
+    ) -> Result<Routing, Refusal> {
+        self.publish_now(channel, &publish)
+    }
+
+    fn stage(
+        &mut self,
+        channel: ChannelNumber,
+        publish: Publish<'_>,
+    ) -> Result<StagedPublish, Refusal> {
+        self.stage_for_commit(channel, &publish)
+    }
+
+    fn settle(&mut self, _channel: ChannelNumber, settlement: Settlement) {
+        self.gathered.settle(&settlement);
+    }
+
+    fn flush(&mut self) {
+        self.flush_gathered();
+    }
+
+    fn poll_completion(&mut self) -> Option<Completion> {
+        self.completions.pop_front()
+    }
+}

@@ -1,0 +1,300 @@
+//! From stored definitions to a running broker: virtual hosts, users, exchanges, queues, bindings.
+//!
+//! Rows that cannot be used are reported and passed over; the rest is served.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use dashmap::DashMap;
+use thiserror::Error;
+
+use super::registry::Registry;
+use super::reply_to::ReplyConsumers;
+use super::timers::Timers;
+use super::topology::{add_exchange, exchange_from_stored};
+use super::{Broker, BrokerSettings, Clock, Vhost, VhostLimits};
+use crate::auth::{Directory, HashingAlgorithm, PasswordHash, Permission, User};
+use crate::model::{Name, Now};
+use crate::protocol::FieldTable;
+use crate::queue::QueueDeclaration;
+use crate::queue::arguments::{QueueKind, QueueSettings};
+use crate::routing::{Binding, Destination, ExchangeDefinition, PREDECLARED_EXCHANGES};
+use crate::store::StoreError;
+use crate::store::definitions::{
+    self as stored, Change, DefinitionStore, Definitions, DestinationKind, ImportError,
+};
+
+/// The account, virtual host and permissions that an empty data folder begins with.
+#[derive(Clone, Debug)]
+pub struct FirstBoot {
+    /// The user's name.
+    pub user: String,
+    /// His password.
+    pub password: String,
+    /// His tags.
+    pub tags: Vec<String>,
+    /// The virtual host.
+    pub vhost: String,
+    /// Pattern of resources that he may configure.
+    pub configure: String,
+    /// Pattern of resources that he may write to.
+    pub write: String,
+    /// Pattern of resources that he may read from.
+    pub read: String,
+}
+
+/// Why a broker cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The definition store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The definitions file is wrong.
+    #[error("{file}: {error}")]
+    Import {
+        /// The file.
+        file: String,
+        /// What is wrong with it, and where.
+        error: ImportError,
+    },
+    /// The definitions file cannot be read.
+    #[error("{file}: {error}; check the path given to --load-definitions")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// The operating system's reason.
+        error: std::io::Error,
+    },
+    /// The default user's password cannot be hashed.
+    #[error("the default user's password cannot be hashed: {0}")]
+    Password(String),
+}
+
+/// What was found at start.
+#[derive(Debug, Default)]
+pub struct StartReport {
+    /// Virtual hosts.
+    pub vhosts: usize,
+    /// Exchanges.
+    pub exchanges: usize,
+    /// Queues.
+    pub queues: usize,
+    /// Bindings.
+    pub bindings: usize,
+    /// Rows that were passed over, with the reason.
+    pub skipped: Vec<String>,
+}
+
+impl Broker {
+    /// Opens the definitions of `store` and builds the broker from them.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(
+        settings: BrokerSettings,
+        directory: Arc<Directory>,
+        store: Arc<DefinitionStore>,
+        first_boot: &FirstBoot,
+        definitions_file: Option<&Path>,
+    ) -> Result<(Arc<Self>, StartReport), StartError> {
+        if store.is_empty()? {
+            store.apply_and_wait(first_definitions(first_boot)?)?;
+        }
+        if let Some(file) = definitions_file {
+            import_file(&store, file)?;
+        }
+        let loaded = store.load()?;
+        let mut report = StartReport::default();
+        report
+            .skipped
+            .extend(loaded.damaged.iter().map(ToString::to_string));
+        let broker = Arc::new(Self {
+            settings,
+            directory,
+            store,
+            vhosts: DashMap::new(),
+            queues: DashMap::new(),
+            reply_consumers: ReplyConsumers::default(),
+            registry: Registry::default(),
+            timers: Timers::default(),
+            clock: Clock::default(),
+            connection_last: AtomicU64::new(0),
+            consumer_last: AtomicU64::new(0),
+        });
+        broker.restore(loaded.definitions, &mut report);
+        Ok((broker, report))
+    }
+
+    fn restore(&self, definitions: Definitions, report: &mut StartReport) {
+        let now = self.clock.now();
+        for row in &definitions.vhosts {
+            self.restore_vhost(row, &definitions);
+        }
+        report.vhosts = self.vhosts.len();
+        let refused = self.directory.load(
+            definitions.users,
+            definitions.permissions,
+            definitions.topic_permissions,
+        );
+        report
+            .skipped
+            .extend(refused.iter().map(ToString::to_string));
+        for row in &definitions.exchanges {
+            match (self.vhost(&row.vhost), exchange_from_stored(row)) {
+                (Some(vhost), Ok(definition)) => {
+                    add_exchange(&vhost, definition);
+                    report.exchanges += 1;
+                }
+                (None, _) => report
+                    .skipped
+                    .push(format!("exchange '{}': no vhost '{}'", row.name, row.vhost)),
+                (_, Err(refusal)) => report
+                    .skipped
+                    .push(format!("exchange '{}': {}", row.name, refusal.text)),
+            }
+        }
+        for row in definitions.queues {
+            match self.restore_queue(row, now) {
+                Ok(()) => report.queues += 1,
+                Err(reason) => report.skipped.push(reason),
+            }
+        }
+        for row in &definitions.bindings {
+            match self.restore_binding(row) {
+                Ok(()) => report.bindings += 1,
+                Err(reason) => report.skipped.push(reason),
+            }
+        }
+    }
+
+    fn restore_vhost(&self, row: &stored::Vhost, definitions: &Definitions) {
+        let limits = definitions.vhost_limits(&row.name);
+        let kind = match row.default_queue_type.as_deref() {
+            Some("quorum") => QueueKind::Quorum,
+            Some("classic") => QueueKind::Classic,
+            _ => self.settings.default_queue_kind,
+        };
+        let vhost = Vhost::new(Arc::clone(&row.name), kind, VhostLimits {
+            connections_max: limits.max_connections,
+            queues_max: limits.max_queues,
+        });
+        for (name, kind, internal) in PREDECLARED_EXCHANGES {
+            add_exchange(&vhost, ExchangeDefinition {
+                name: Name::from(name),
+                kind,
+                durable: true,
+                auto_delete: false,
+                internal,
+                arguments: FieldTable::new(),
+            });
+        }
+        self.vhosts.insert(Arc::clone(&row.name), Arc::new(vhost));
+    }
+
+    fn restore_queue(&self, row: stored::Queue, now: Now) -> Result<(), String> {
+        let vhost = self
+            .vhost(&row.vhost)
+            .ok_or_else(|| format!("queue '{}': no vhost '{}'", row.name, row.vhost))?;
+        let kind = if row.kind == QueueKind::Quorum.as_str() {
+            QueueKind::Quorum
+        } else {
+            QueueKind::Classic
+        };
+        let settings = QueueSettings::parse(&row.name, &row.vhost, kind, &row.arguments)
+            .map_err(|refusal| format!("queue '{}': {}", row.name, refusal.text))?;
+        self.add_queue(
+            &vhost,
+            QueueDeclaration {
+                id: row.id,
+                name: row.name,
+                vhost: row.vhost,
+                durable: row.durable,
+                exclusive_owner: None,
+                auto_delete: row.auto_delete,
+                arguments: row.arguments,
+                settings,
+            },
+            now,
+        );
+        Ok(())
+    }
+
+    fn restore_binding(&self, row: &stored::Binding) -> Result<(), String> {
+        let missing = |what: &str| {
+            format!(
+                "binding from '{}' to '{}' in vhost '{}': {what}",
+                row.source, row.destination, row.vhost
+            )
+        };
+        let vhost = self
+            .vhost(&row.vhost)
+            .ok_or_else(|| missing("no such vhost"))?;
+        let source = vhost
+            .exchange_cell(&row.source)
+            .ok_or_else(|| missing("no such source"))?;
+        let destination = match row.destination_kind {
+            DestinationKind::Queue => vhost
+                .queue_handle(&row.destination)
+                .map(|handle| Destination::Queue(handle.id())),
+            DestinationKind::Exchange => vhost
+                .exchange_cell(&row.destination)
+                .map(|_| Destination::Exchange(Arc::clone(&row.destination))),
+        }
+        .ok_or_else(|| missing("no such destination"))?;
+        let binding = Binding::new(
+            destination.clone(),
+            Arc::clone(&row.routing_key),
+            &row.arguments,
+        );
+        let is_new = source
+            .write(|exchange| exchange.bind(binding))
+            .map_err(|refusal| missing(&refusal.text))?;
+        if is_new {
+            vhost.topology.lock().add(&destination, &row.source);
+        }
+        Ok(())
+    }
+}
+
+fn first_definitions(first_boot: &FirstBoot) -> Result<Vec<Change>, StartError> {
+    let vhost: Name = Name::from(first_boot.vhost.as_str());
+    let mut user = User::new(first_boot.user.as_str());
+    user.password =
+        PasswordHash::create(HashingAlgorithm::Sha256, first_boot.password.as_bytes())
+            .map_err(|error| StartError::Password(error.to_string()))?;
+    user.tags.clone_from(&first_boot.tags);
+    let permission = Permission {
+        user: Arc::clone(&user.name),
+        vhost: Arc::clone(&vhost),
+        configure: first_boot.configure.clone(),
+        write: first_boot.write.clone(),
+        read: first_boot.read.clone(),
+    };
+    Ok(vec![
+        Change::Put(
+            stored::Vhost {
+                name: vhost,
+                description: "Default virtual host".to_owned(),
+                ..stored::Vhost::default()
+            }
+            .into(),
+        ),
+        Change::Put(user.into()),
+        Change::Put(permission.into()),
+    ])
+}
+
+fn import_file(store: &DefinitionStore, file: &Path) -> Result<(), StartError> {
+    let json = std::fs::read(file).map_err(|error| StartError::Unreadable {
+        file: file.display().to_string(),
+        error,
+    })?;
+    let report =
+        stored::import(store, &json, None).map_err(|error| StartError::Import {
+            file: file.display().to_string(),
+            error,
+        })?;
+    tracing::info!(target: "haremq::store", file = %file.display(), "definitions imported: {report}");
+    Ok(())
+}
