@@ -11,6 +11,9 @@ use crate::model::{ConnectionId, Name, Refusal};
 pub trait ConnectionControl: Send + Sync + std::fmt::Debug {
     /// Closes the connection with a reply code and text, as `connection.close` from the server.
     fn close(&self, refusal: Refusal);
+
+    /// Tells the connection to look at the node's alarms.
+    fn alarm_changed(&self);
 }
 
 /// An open connection as the outside sees it.
@@ -121,13 +124,23 @@ impl Registry {
 
     /// Asks every connection to close.
     pub fn close_all(&self, refusal: &Refusal) {
-        let controls: Vec<_> = self
-            .connections
-            .iter()
-            .map(|entry| Arc::clone(&entry.control))
-            .collect();
-        for control in controls {
+        for control in self.controls() {
             control.close(refusal.clone());
         }
+    }
+
+    /// Tells every connection to look at the node's alarms.
+    pub fn alarm_changed(&self) {
+        for control in self.controls() {
+            control.alarm_changed();
+        }
+    }
+
+    /// Collected first, so that no guard of the map is held while a task is woken.
+    fn controls(&self) -> Vec<Arc<dyn ConnectionControl>> {
+        self.connections
+            .iter()
+            .map(|entry| Arc::clone(&entry.control))
+            .collect()
     }
 }

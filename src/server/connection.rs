@@ -1,0 +1,429 @@
+//! A connection's task: the socket, the inbox, late answers and deadlines on one side, the session and its
+//! executor on the other.
+//!
+//! The task waits for everything at once and never for a write to complete while input waits. A burst reads
+//! at most `burst_bytes_max`, executes what it read, hands over deliveries, and offers the output to the
+//! socket once. A full output stops deliveries, not reading; what stops reading is the session's to say.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::alarms::Alarms;
+use super::link::{ConnectionLink, LinkEvent};
+use crate::broker::{Broker, ConnectionExecutor, ConnectionOrigin};
+use crate::model::{
+    Delivery, Executor as _, InboxEvent, Now, Settlement, SettlementOutcome, Unsettled,
+};
+use crate::queue::Inbox;
+use crate::session::{Session, SessionSettings};
+
+/// How long a connection may do nothing before it gives its buffers back.
+const IDLE_BEFORE_RELEASE: Duration = Duration::from_secs(2);
+/// How long the last bytes may take to leave, and the peer to hang up, once the session has ended.
+const LINGER: Duration = Duration::from_secs(2);
+/// Octets a peer may still send while we wait for it to hang up.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// Limits of a connection's task.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskLimits {
+    /// Bytes read before the burst is executed.
+    pub burst_bytes_max: usize,
+    /// Unsent bytes above which no delivery is taken from the inbox.
+    pub output_bytes_max: usize,
+    /// Bytes of deliveries that may wait in the inbox.
+    pub inbox_bytes_max: usize,
+}
+
+/// What all connections of a listener share.
+#[derive(Clone, Debug)]
+pub struct ConnectionShared {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// The node's alarms.
+    pub alarms: Arc<Alarms>,
+    /// What sessions negotiate.
+    pub session: Arc<SessionSettings>,
+    /// Limits of the task.
+    pub limits: TaskLimits,
+}
+
+thread_local! {
+    /// One read buffer a worker thread: connections keep only what is left over of a frame.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Task {
+    stream: TcpStream,
+    session: Session,
+    executor: ConnectionExecutor,
+    link: Arc<ConnectionLink>,
+    inbox: Arc<Inbox>,
+    shared: ConnectionShared,
+    /// Bytes read and not consumed: part of a frame, or frames that the session does not want yet.
+    leftover: Vec<u8>,
+    /// Whether `leftover` may hold whole frames, because the session stopped before the end.
+    is_leftover_unread: bool,
+    events: Vec<InboxEvent>,
+    timer: Pin<Box<Sleep>>,
+    timer_deadline: Instant,
+    active_last: Instant,
+    is_idle: bool,
+}
+
+/// How a turn of the task ended.
+enum Turn {
+    /// Something was done; there may be more.
+    Progress {
+        /// Whether the read buffer was filled, so that others should have their turn first.
+        is_full_burst: bool,
+    },
+    /// The session has ended.
+    Ended,
+    /// The peer hung up.
+    Eof,
+}
+
+/// Serves one accepted socket to its end.
+pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: ConnectionShared) {
+    let link = Arc::new(ConnectionLink::default());
+    let inbox = Inbox::new(shared.limits.inbox_bytes_max);
+    let executor = ConnectionExecutor::new(
+        Arc::clone(&shared.broker),
+        ConnectionOrigin {
+            peer,
+            replies: Arc::clone(&link) as _,
+            control: Arc::clone(&link) as _,
+            inbox: Arc::clone(&inbox),
+        },
+    );
+    let now = shared.broker.clock().now();
+    let mut session = Session::new(Arc::clone(&shared.session), now);
+    if let Some(reason) = shared.alarms.reason() {
+        session.handle_alarm(now, Some(reason));
+    }
+    tracing::debug!(target: "haremq::connection", %peer, id = %executor.id(), "accepted");
+    let mut task = Box::new(Task {
+        stream,
+        session,
+        executor,
+        link,
+        inbox,
+        shared,
+        leftover: Vec::new(),
+        is_leftover_unread: false,
+        events: Vec::new(),
+        timer: Box::pin(tokio::time::sleep(IDLE_BEFORE_RELEASE)),
+        timer_deadline: now.monotonic + IDLE_BEFORE_RELEASE,
+        active_last: now.monotonic,
+        is_idle: false,
+    });
+    let outcome = task.run().await;
+    task.session.terminate(&mut task.executor);
+    task.log_end(peer, &outcome);
+    if matches!(outcome, Ok(Turn::Ended)) {
+        task.hang_up().await;
+    }
+}
+
+impl Task {
+    async fn run(&mut self) -> io::Result<Turn> {
+        loop {
+            match poll_fn(|cx| self.poll_turn(cx)).await? {
+                Turn::Progress { is_full_burst } => {
+                    if is_full_burst {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                end => return Ok(end),
+            }
+        }
+    }
+
+    /// One turn: everything that is ready, then one offer of the output to the socket.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Turn>> {
+        let now = self.shared.broker.clock().now();
+        self.executor.begin_burst(now);
+        let mut is_active = self.take_link_events(cx, now);
+        is_active |= self.resume_leftover(now);
+        let read = self.poll_read(cx, now)?;
+        is_active |= read.is_ready();
+        is_active |= self.poll_deadline(cx, now);
+        if is_active {
+            self.session.end_burst(now, &mut self.executor);
+        }
+        is_active |= self.poll_inbox(cx, now);
+        is_active |= self.poll_write(cx)?;
+        if self.session.ended().is_some() {
+            return Poll::Ready(Ok(Turn::Ended));
+        }
+        if let Poll::Ready(Read::Eof) = read {
+            return Poll::Ready(Ok(Turn::Eof));
+        }
+        if is_active {
+            self.active_last = now.monotonic;
+            self.is_idle = false;
+            self.arm_timer(now);
+            return Poll::Ready(Ok(Turn::Progress {
+                is_full_burst: matches!(read, Poll::Ready(Read::Full)),
+            }));
+        }
+        self.arm_timer(now);
+        // The timer may have been set anew: it must be polled to wake this task.
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn take_link_events(&mut self, cx: &Context<'_>, now: Now) -> bool {
+        let events = self.link.take(cx);
+        let is_active = !events.is_empty();
+        for event in events {
+            match event {
+                LinkEvent::Reply(channel, reply) => {
+                    self.session
+                        .handle_reply(now, channel, reply, &mut self.executor);
+                }
+                LinkEvent::Close(refusal) => {
+                    self.session
+                        .handle_shutdown(now, refusal, &mut self.executor);
+                }
+                LinkEvent::AlarmChanged => {
+                    self.session.handle_alarm(now, self.shared.alarms.reason());
+                }
+            }
+        }
+        is_active
+    }
+
+    /// Frames that the session left because it wanted no more input go on when it does again.
+    fn resume_leftover(&mut self, now: Now) -> bool {
+        if !self.is_leftover_unread || !self.session.wants_input() {
+            return false;
+        }
+        let consumed = self
+            .session
+            .handle_bytes(now, &self.leftover, &mut self.executor);
+        self.leftover.drain(..consumed);
+        self.is_leftover_unread = !self.session.wants_input();
+        true
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<Poll<Read>> {
+        if !self.session.wants_input() || self.is_leftover_unread {
+            return Ok(Poll::Pending);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let room_min = self.shared.limits.burst_bytes_max;
+            let filled = self.leftover.len();
+            if scratch.len() < filled + room_min {
+                scratch.resize(filled + room_min, 0);
+            }
+            let mut buffer = ReadBuf::new(&mut scratch[filled..filled + room_min]);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(result) => result?,
+            }
+            let received = buffer.filled().len();
+            if received == 0 {
+                return Ok(Poll::Ready(Read::Eof));
+            }
+            scratch[..filled].copy_from_slice(&self.leftover);
+            let input = &scratch[..filled + received];
+            let consumed = self.session.handle_bytes(now, input, &mut self.executor);
+            self.leftover.clear();
+            self.leftover.extend_from_slice(&input[consumed..]);
+            if self.leftover.is_empty() {
+                self.leftover = Vec::new();
+            }
+            self.is_leftover_unread = !self.leftover.is_empty() && !self.session.wants_input();
+            Ok(Poll::Ready(if received == room_min {
+                Read::Full
+            } else {
+                Read::Some
+            }))
+        })
+    }
+
+    /// Runs the session's deadline if it has come; the timer itself may be early, never late.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
+        if self.timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.timer_deadline = now.monotonic + Duration::from_secs(3600);
+        self.timer.as_mut().reset(self.timer_deadline.into());
+        if self
+            .session
+            .poll_timeout()
+            .is_some_and(|deadline| deadline <= now.monotonic)
+        {
+            self.session.handle_timeout(now, &mut self.executor);
+            return true;
+        }
+        if !self.is_idle && now.monotonic >= self.active_last + IDLE_BEFORE_RELEASE {
+            self.is_idle = true;
+            self.session.release_buffers();
+            self.executor.release_buffers();
+            self.leftover.shrink_to_fit();
+            self.events = Vec::new();
+        }
+        false
+    }
+
+    /// Sets the timer forward when an earlier deadline has appeared; a later one is noticed when it fires.
+    fn arm_timer(&mut self, now: Now) {
+        let idle =
+            (!self.is_idle).then(|| self.active_last.max(now.monotonic) + IDLE_BEFORE_RELEASE);
+        let next = [self.session.poll_timeout(), idle]
+            .into_iter()
+            .flatten()
+            .min();
+        if let Some(next) = next
+            && next < self.timer_deadline
+        {
+            self.timer_deadline = next;
+            self.timer.as_mut().reset(next.into());
+        }
+    }
+
+    /// Hands deliveries to the session while its output has room.
+    fn poll_inbox(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
+        let mut is_active = false;
+        while self.session.output().len() < self.shared.limits.output_bytes_max {
+            if self.inbox.poll_ready(cx).is_pending() {
+                break;
+            }
+            let mut events = std::mem::take(&mut self.events);
+            let bytes = self.inbox.drain(&mut events);
+            if events.is_empty() && bytes == 0 {
+                self.events = events;
+                break;
+            }
+            is_active = true;
+            for event in events.drain(..) {
+                match event {
+                    InboxEvent::Deliver(delivery) => {
+                        if let Err(delivery) = self.session.handle_delivery(now, delivery) {
+                            self.give_back(&delivery);
+                        }
+                    }
+                    InboxEvent::ConsumerCancelled { channel, consumer } => {
+                        self.session.handle_consumer_cancelled(channel, consumer);
+                    }
+                }
+            }
+            self.events = events;
+            self.inbox.release(bytes);
+            self.executor.wake_refused();
+            self.executor.flush();
+        }
+        is_active
+    }
+
+    /// Returns a delivery whose consumer is gone to its queue.
+    fn give_back(&mut self, delivery: &Delivery) {
+        if let (Some(queue), false) = (delivery.queue, delivery.no_ack) {
+            self.executor.settle(delivery.channel, Settlement {
+                delivery: Unsettled {
+                    queue,
+                    position: delivery.position,
+                    consumer: Some(delivery.consumer),
+                },
+                outcome: SettlementOutcome::ReturnedByLoss,
+            });
+        }
+    }
+
+    /// Offers the output to the socket until it is empty or the socket is full.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut is_active = false;
+        while !self.session.output().is_empty() {
+            let Self {
+                stream, session, ..
+            } = self;
+            match Pin::new(&mut *stream).poll_write(cx, session.output().as_slice()) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(sent)) => {
+                    session.output().advance(sent);
+                    is_active = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        Ok(is_active)
+    }
+
+    fn log_end(&self, peer: SocketAddr, outcome: &io::Result<Turn>) {
+        let name = self.session.connection_name().unwrap_or("");
+        let user = self.session.user().map_or("", |user| user);
+        match outcome {
+            Ok(Turn::Ended) => match self.session.ended() {
+                Some(ended) if ended.is_expected() => {
+                    tracing::debug!(target: "haremq::connection", %peer, name, user, "closed: {ended}");
+                }
+                Some(ended) => {
+                    tracing::warn!(target: "haremq::connection", %peer, name, user, "closed: {ended}");
+                }
+                None => {}
+            },
+            Ok(_) if user.is_empty() => {
+                tracing::debug!(target: "haremq::connection", %peer, "the peer hung up during the handshake");
+            }
+            Ok(_) => {
+                tracing::warn!(
+                    target: "haremq::connection",
+                    %peer, name, user,
+                    "the client hung up without closing the connection"
+                );
+            }
+            Err(error) => {
+                tracing::warn!(target: "haremq::connection", %peer, name, user, %error, "the socket failed");
+            }
+        }
+    }
+
+    /// Sends what is left, says that no more comes, and waits a little for the peer to hang up, so that the
+    /// last bytes are not lost to a reset.
+    async fn hang_up(&mut self) {
+        let linger = async {
+            while !self.session.output().is_empty() {
+                let sent = self.stream.write(self.session.output().as_slice()).await?;
+                self.session.output().advance(sent);
+            }
+            self.stream.shutdown().await?;
+            let mut sink = [0; 4096];
+            let mut received = 0;
+            while received < LINGER_BYTES_MAX {
+                match self.stream.read(&mut sink).await? {
+                    0 => break,
+                    count => received += count,
+                }
+            }
+            io::Result::Ok(())
+        };
+        // A peer that does not take its last bytes loses them.
+        let _ = tokio::time::timeout(LINGER, linger).await;
+    }
+}
+
+/// What came of reading.
+enum Read {
+    /// Some bytes, and no more for now.
+    Some,
+    /// As many bytes as a burst may read.
+    Full,
+    /// The peer will send no more.
+    Eof,
+}
