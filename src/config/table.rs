@@ -49,8 +49,8 @@ settings! {
         name: String = NodeName, "\"haremq@<hostname>\"", "name@host", Restart, "nodename",
             "The name of this node in the HTTP API and in logs.",
             "RabbitMQ's form, because tools take it apart at the @.";
-        cluster_name: String = ShortText, "\"<node name>\"", "text", Restart, "cluster_name",
-            "The name that connection.start and the HTTP API show for the cluster; <node name> stands for node.name.",
+        cluster_name: String = ShortText, "\"<nodename>\"", "text", Restart, "cluster_name",
+            "The name that connection.start and the HTTP API show for the cluster; `<nodename>` stands for node.name.",
             "RabbitMQ names a cluster after its first node.";
     }
 
@@ -127,9 +127,9 @@ settings! {
         close_ms: u64 = integer(100, WAIT_MS_MAX), "3000", "ms", Live, "",
             "For connection.close-ok, after the broker has closed a connection.",
             "What RabbitMQ waits.";
-        shutdown_ms: u64 = integer(0, WAIT_MS_MAX), "10000", "ms", Live, "",
+        shutdown_ms: u64 = integer(0, WAIT_MS_MAX), "5000", "ms", Live, "",
             "For connections to end after SIGTERM or SIGINT, before they are cut and the store closes.",
-            "More than a client needs, and as long as container runtimes wait before they kill.";
+            "More than a client needs, and half of the 10 s that Docker waits before it kills, so that the store can close.";
     }
 
     AuthSettings "auth" "Who may log in, and how." {

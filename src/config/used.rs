@@ -13,11 +13,20 @@ use super::table::Settings;
 use super::written::{FILE_VARIABLE, Flag, Origin, Problem, Written, settings, value_from_literal};
 
 /// Where settings are written. Kept by a running broker, which reads them again at SIGHUP.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     file: Option<PathBuf>,
     environment: Vec<(OsString, OsString)>,
     flags: Vec<Flag>,
+}
+
+impl fmt::Debug for Sources {
+    /// Leaves out the environment and the flags, which may hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Settings, ready to use.
@@ -143,7 +152,7 @@ impl Settings {
 
     /// Fills in what follows from other settings.
     fn complete(&mut self) {
-        if self.node.cluster_name == "<node name>" {
+        if self.node.cluster_name == "<nodename>" {
             self.node.cluster_name.clone_from(&self.node.name);
         }
     }

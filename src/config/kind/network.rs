@@ -15,7 +15,7 @@ impl Kind for NodeName {
     type Used = String;
 
     fn allowed(&self) -> String {
-        "name@host, of letters, digits and . _ -, at most 255 bytes; <hostname> stands for this machine's"
+        "name@host, of letters, digits and . _ -, at most 255 bytes; `<hostname>` stands for this machine's"
             .to_owned()
     }
 
