@@ -1,1 +1,13 @@
-//! Being written.
+//! The command line: what somebody types, and how the program tells him what became of it.
+//!
+//! In: arguments and environment. Out: an [`Invocation`], which `main.rs` carries out, or a
+//! [`Failure`] with its line and exit code. Starting the broker and reading definitions are not known
+//! here; the logging set-up and the health check are small enough to live here.
+
+mod arguments;
+mod exit;
+pub mod logging;
+pub mod ping;
+
+pub use arguments::{Invocation, Serve, parse};
+pub use exit::{Exit, Failure};
