@@ -13,6 +13,7 @@
 //! A lock is only taken while holding those above it, never two of the same kind. A guard of a map is
 //! dropped before anything else is locked. Nothing awaits, reads a file or waits for the store under one.
 
+mod alarms;
 mod clock;
 mod courier;
 mod executor;
@@ -28,7 +29,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use parking_lot::RwLock;
 
+pub use alarms::{AlarmReading, Alarms};
 pub use clock::Clock;
 pub use executor::{ConnectionExecutor, ConnectionOrigin, ReplySink};
 pub use start::{FirstBoot, StartError, StartReport};
@@ -61,13 +64,12 @@ pub struct BrokerSettings {
     pub default_queue_kind: crate::queue::arguments::QueueKind,
     /// Deliveries without acknowledgement for consumers of channels that set no `basic.qos`; `None` is no limit.
     pub default_consumer_prefetch: Option<u16>,
-    /// Bytes of deliveries that may wait for one connection.
-    pub inbox_bytes_max: usize,
 }
 
 /// One node's broker.
 pub struct Broker {
-    settings: BrokerSettings,
+    settings: RwLock<Arc<BrokerSettings>>,
+    alarms: Alarms,
     directory: Arc<Directory>,
     store: Arc<DefinitionStore>,
     vhosts: DashMap<Name, Arc<Vhost>>,
@@ -93,6 +95,20 @@ impl Broker {
     /// The node's clock.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The node's alarms.
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
+    /// Puts other settings to use for whatever comes next.
+    pub fn reconfigure(&self, settings: BrokerSettings) {
+        *self.settings.write() = Arc::new(settings);
+    }
+
+    fn settings(&self) -> Arc<BrokerSettings> {
+        Arc::clone(&self.settings.read())
     }
 
     /// Users and permissions.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use dashmap::DashMap;
+use parking_lot::RwLock;
 use thiserror::Error;
 
 use super::registry::Registry;
 use super::reply_to::ReplyConsumers;
 use super::timers::Timers;
 use super::topology::{add_exchange, exchange_from_stored};
-use super::{Broker, BrokerSettings, Clock, Vhost, VhostLimits};
+use super::{Alarms, Broker, BrokerSettings, Clock, Vhost, VhostLimits};
 use crate::auth::{Directory, HashingAlgorithm, PasswordHash, Permission, User};
 use crate::model::{Name, Now};
 use crate::protocol::FieldTable;
@@ -110,7 +111,8 @@ impl Broker {
             .skipped
             .extend(loaded.damaged.iter().map(ToString::to_string));
         let broker = Arc::new(Self {
-            settings,
+            settings: RwLock::new(Arc::new(settings)),
+            alarms: Alarms::default(),
             directory,
             store,
             vhosts: DashMap::new(),
@@ -173,7 +175,7 @@ impl Broker {
         let kind = match row.default_queue_type.as_deref() {
             Some("quorum") => QueueKind::Quorum,
             Some("classic") => QueueKind::Classic,
-            _ => self.settings.default_queue_kind,
+            _ => self.settings().default_queue_kind,
         };
         let vhost = Vhost::new(Arc::clone(&row.name), kind, VhostLimits {
             connections_max: limits.max_connections,

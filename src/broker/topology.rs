@@ -152,7 +152,7 @@ impl Broker {
                 request.auto_delete,
             )?;
         }
-        if !request.durable && !request.exclusive && !self.settings.permit_transient_queues {
+        if !request.durable && !request.exclusive && !self.settings().permit_transient_queues {
             return Err(Refusal::internal_error(TRANSIENT_QUEUES_DENIED));
         }
         authorise_new(&settings)?;
@@ -211,7 +211,7 @@ impl Broker {
                 vhost.name
             )));
         }
-        if let Some(limit) = self.settings.queues_max
+        if let Some(limit) = self.settings().queues_max
             && self.queues.len() as u64 >= limit
         {
             return Err(Refusal::precondition_failed(format!(
@@ -409,7 +409,7 @@ impl Broker {
         check_reserved_name("exchange", &definition.name)?;
         let alternate = routing::alternate_exchange_argument(&definition, &vhost.name)?;
         authorise_new(alternate.as_ref())?;
-        if let Some(limit) = self.settings.exchanges_max
+        if let Some(limit) = self.settings().exchanges_max
             && vhost.exchanges.len() as u64 >= limit
         {
             return Err(Refusal::precondition_failed(format!(

@@ -1,94 +1,17 @@
-//! The node's alarms: too little memory, too little disk. While one is on, publishers are not read.
-//!
-//! An alarm goes on when the watermark is passed and off only when the use has fallen below it by the
-//! hysteresis, so that it does not flap (RabbitMQ's document "Memory and Disk Alarms").
+//! Watches memory and disk, and tells connections when an alarm goes on or off.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 
 use super::memory;
-use crate::broker::Broker;
+use crate::broker::{AlarmReading, Broker};
 use crate::config::AlarmSettings;
-
-const MEMORY: u8 = 1;
-const DISK: u8 = 2;
-
-/// Which alarms are on.
-#[derive(Debug, Default)]
-pub struct Alarms {
-    state: AtomicU8,
-}
-
-/// What the last look found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// Bytes of memory in use.
-    pub memory_used_bytes: u64,
-    /// Bytes of memory above which the alarm goes on.
-    pub memory_limit_bytes: u64,
-    /// Bytes of disk that are free; `None` when the disk cannot be asked.
-    pub disk_free_bytes: Option<u64>,
-    /// Bytes of free disk below which the alarm goes on.
-    pub disk_limit_bytes: u64,
-    /// Per cent of the limits that must be regained before an alarm goes off.
-    pub hysteresis_percent: u8,
-}
-
-impl Alarms {
-    /// The reason in `connection.blocked`, `None` when no alarm is on (behaviour 1.1).
-    pub fn reason(&self) -> Option<&'static str> {
-        match self.state.load(Ordering::Acquire) {
-            0 => None,
-            MEMORY => Some("low on memory"),
-            DISK => Some("low on disk"),
-            _ => Some("low on memory & disk"),
-        }
-    }
-
-    /// Whether the memory alarm is on.
-    pub fn is_memory_low(&self) -> bool {
-        self.state.load(Ordering::Acquire) & MEMORY != 0
-    }
-
-    /// Whether the disk alarm is on.
-    pub fn is_disk_low(&self) -> bool {
-        self.state.load(Ordering::Acquire) & DISK != 0
-    }
-
-    /// Judges a reading; `true` when an alarm went on or off.
-    pub fn judge(&self, reading: &Reading) -> bool {
-        let before = self.state.load(Ordering::Acquire);
-        let margin =
-            |limit: u64| (u128::from(limit) * u128::from(reading.hysteresis_percent) / 100) as u64;
-        let memory_limit = if before & MEMORY == 0 {
-            reading.memory_limit_bytes
-        } else {
-            reading.memory_limit_bytes - margin(reading.memory_limit_bytes)
-        };
-        let disk_limit = if before & DISK == 0 {
-            reading.disk_limit_bytes
-        } else {
-            reading.disk_limit_bytes + margin(reading.disk_limit_bytes)
-        };
-        let mut after = 0;
-        if reading.memory_used_bytes > memory_limit {
-            after |= MEMORY;
-        }
-        if reading.disk_free_bytes.is_some_and(|free| free < disk_limit) {
-            after |= DISK;
-        }
-        self.state.store(after, Ordering::Release);
-        after != before
-    }
-}
 
 /// Watches memory and disk until the task is dropped.
 pub async fn watch(
-    alarms: Arc<Alarms>,
     broker: Arc<Broker>,
     settings: Arc<RwLock<AlarmSettings>>,
     data_dir: PathBuf,
@@ -96,6 +19,7 @@ pub async fn watch(
     loop {
         let current = settings.read().clone();
         let reading = read(&current, &data_dir);
+        let alarms = broker.alarms();
         if alarms.judge(&reading) {
             match alarms.reason() {
                 Some(reason) => tracing::warn!(
@@ -120,46 +44,13 @@ pub async fn watch(
 }
 
 /// Looks at memory and disk once.
-pub fn read(settings: &AlarmSettings, data_dir: &std::path::Path) -> Reading {
+pub fn read(settings: &AlarmSettings, data_dir: &Path) -> AlarmReading {
     let total = memory::total_bytes();
-    Reading {
+    AlarmReading {
         memory_used_bytes: memory::resident_bytes(),
         memory_limit_bytes: settings.memory_high_watermark.bytes(total),
         disk_free_bytes: memory::disk_free_bytes(data_dir).ok(),
         disk_limit_bytes: settings.disk_free_limit.bytes(total),
         hysteresis_percent: settings.hysteresis_percent,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reading(memory_used_bytes: u64, disk_free_bytes: u64) -> Reading {
-        Reading {
-            memory_used_bytes,
-            memory_limit_bytes: 1000,
-            disk_free_bytes: Some(disk_free_bytes),
-            disk_limit_bytes: 100,
-            hysteresis_percent: 10,
-        }
-    }
-
-    #[test]
-    fn an_alarm_goes_off_only_below_the_hysteresis() {
-        let alarms = Alarms::default();
-        assert!(!alarms.judge(&reading(1000, 100)));
-        assert!(alarms.judge(&reading(1001, 100)));
-        assert_eq!(alarms.reason(), Some("low on memory"));
-        assert!(!alarms.judge(&reading(950, 100)));
-        assert!(alarms.judge(&reading(900, 100)));
-        assert_eq!(alarms.reason(), None);
-        assert!(alarms.judge(&reading(0, 99)));
-        assert_eq!(alarms.reason(), Some("low on disk"));
-        assert!(!alarms.judge(&reading(0, 109)));
-        assert!(alarms.judge(&reading(1001, 109)));
-        assert_eq!(alarms.reason(), Some("low on memory & disk"));
-        assert!(alarms.judge(&reading(0, 110)));
-        assert_eq!(alarms.reason(), None);
     }
 }

@@ -18,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::alarms::Alarms;
 use super::link::{ConnectionLink, LinkEvent};
 use crate::broker::{Broker, ConnectionExecutor, ConnectionOrigin};
 use crate::model::{
@@ -50,8 +49,6 @@ pub struct TaskLimits {
 pub struct ConnectionShared {
     /// The broker.
     pub broker: Arc<Broker>,
-    /// The node's alarms.
-    pub alarms: Arc<Alarms>,
     /// What sessions negotiate.
     pub session: Arc<SessionSettings>,
     /// Limits of the task.
@@ -109,7 +106,7 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: ConnectionShared
     );
     let now = shared.broker.clock().now();
     let mut session = Session::new(Arc::clone(&shared.session), now);
-    if let Some(reason) = shared.alarms.reason() {
+    if let Some(reason) = shared.broker.alarms().reason() {
         session.handle_alarm(now, Some(reason));
     }
     tracing::debug!(target: "haremq::connection", %peer, id = %executor.id(), "accepted");
@@ -200,7 +197,7 @@ impl Task {
                         .handle_shutdown(now, refusal, &mut self.executor);
                 }
                 LinkEvent::AlarmChanged => {
-                    self.session.handle_alarm(now, self.shared.alarms.reason());
+                    self.session.handle_alarm(now, self.shared.broker.alarms().reason());
                 }
             }
         }

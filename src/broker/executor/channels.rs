@@ -44,7 +44,7 @@ impl ConnectionExecutor {
             self.broker.registry.channel_opened(self.id, &user.name);
         }
         let context = ChannelContext {
-            prefetch: u32::from(self.broker.settings.default_consumer_prefetch.unwrap_or(0)),
+            prefetch: u32::from(self.broker.settings().default_consumer_prefetch.unwrap_or(0)),
             ..ChannelContext::default()
         };
         self.channels.insert(channel, context);

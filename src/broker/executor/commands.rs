@@ -221,7 +221,7 @@ impl ConnectionExecutor {
             return Err(Refusal::internal_error("nobody is logged in"));
         };
         let registry = &self.broker.registry;
-        if let Some(limit) = self.broker.settings.connections_max
+        if let Some(limit) = self.broker.settings().connections_max
             && registry.connection_count() as u64 > limit
         {
             return Err(Refusal::not_allowed(format!(
