@@ -71,13 +71,18 @@ impl ChannelWindow {
             return true;
         }
         let mut parked = self.parked.lock();
-        parked.push_back((queue, consumer));
-        self.parked_count.fetch_add(1, Ordering::SeqCst);
+        let is_new = !parked.contains(&(queue, consumer));
+        if is_new {
+            parked.push_back((queue, consumer));
+            self.parked_count.fetch_add(1, Ordering::SeqCst);
+        }
         // A place given back between the refusal and the parking would wake nobody: ask once more, now
         // that whoever gives one back sees a parked consumer.
         if self.try_reserve() {
-            parked.pop_back();
-            self.parked_count.fetch_sub(1, Ordering::SeqCst);
+            if is_new {
+                parked.pop_back();
+                self.parked_count.fetch_sub(1, Ordering::SeqCst);
+            }
             return true;
         }
         false

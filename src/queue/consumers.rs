@@ -226,15 +226,15 @@ impl Consumers {
         }
     }
 
-    /// Takes a consumer out; what it holds stays unsettled. Returns what it asked for when it came.
-    pub fn remove(&mut self, id: ConsumerId) -> Option<NewConsumer> {
+    /// Takes a consumer out; what it holds stays unsettled. Returns where it was reached.
+    pub fn remove(&mut self, id: ConsumerId) -> Option<(ChannelNumber, Arc<dyn Outlet>)> {
         let slot = self.by_id.remove(&id)?;
         let consumer = self.slots[slot as usize].as_mut()?;
         let was_queued = consumer.turn == Turn::Queued;
         let priority = consumer.asked.settings.priority;
         consumer.turn = Turn::Cancelled;
         consumer.asked.window.forget(id);
-        let asked = consumer.asked.clone();
+        let reached = (consumer.asked.channel, Arc::clone(&consumer.asked.outlet));
         let holds_none = consumer.unsettled == 0;
         if was_queued {
             self.queued -= 1;
@@ -255,11 +255,12 @@ impl Consumers {
         if self.sharing != Sharing::Competing {
             self.activate();
         }
-        Some(asked)
+        Some(reached)
     }
 
     /// The next consumer that has credit, and whose window and outlet have taken a reservation for a
-    /// delivery of `cost_bytes`. Whoever refuses is skipped until it reports to be ready.
+    /// delivery of `cost_bytes`; the delivery counts as unsettled unless its consumer is `no_ack`.
+    /// Whoever refuses is skipped until it reports to be ready.
     pub fn pick(&mut self, queue: QueueId, cost_bytes: usize) -> Option<Owner> {
         for ring in &mut self.rings {
             while let Some(slot) = ring.slots.front().copied() {
@@ -279,6 +280,9 @@ impl Consumers {
                     if ring.slots.len() > 1 {
                         ring.slots.rotate_left(1);
                     }
+                    if !consumer.asked.no_ack {
+                        consumer.unsettled += 1;
+                    }
                     return Some(Owner { consumer: id, slot });
                 } else {
                     if !consumer.asked.no_ack {
@@ -294,13 +298,9 @@ impl Consumers {
         None
     }
 
-    /// The consumer that [`Consumers::pick`] chose; its delivery counts as unsettled unless `no_ack`.
-    pub fn charge(&mut self, owner: Owner) -> Option<&Consumer> {
-        let consumer = self.slots[owner.slot as usize].as_mut()?;
-        if !consumer.asked.no_ack {
-            consumer.unsettled += 1;
-        }
-        Some(consumer)
+    /// The consumer that [`Consumers::pick`] chose.
+    pub fn get(&self, owner: Owner) -> Option<&Consumer> {
+        self.slots[owner.slot as usize].as_deref()
     }
 
     /// A delivery of `owner` is settled or came back: its credit and its place in the window are free.
@@ -332,13 +332,6 @@ impl Consumers {
         {
             self.enqueue(slot);
         }
-    }
-
-    /// The time that `owner` has to settle a delivery, in milliseconds, if its arguments say so.
-    pub fn settle_within_ms(&self, owner: Owner) -> Option<u64> {
-        self.slots[owner.slot as usize]
-            .as_ref()
-            .and_then(|consumer| consumer.asked.settings.timeout_ms)
     }
 
     /// Every live consumer in the order of registration, as it is shown outside.
@@ -423,7 +416,11 @@ impl Consumers {
             self.enqueue(candidate);
             return;
         };
-        if active == candidate || self.sharing == Sharing::SingleEarliest {
+        if active == candidate {
+            self.resume(active);
+            return;
+        }
+        if self.sharing == Sharing::SingleEarliest {
             return;
         }
         self.retire(active);
@@ -451,6 +448,16 @@ impl Consumers {
         if was_queued && let Ok(ring) = self.find_ring(priority) {
             self.rings[ring].slots.retain(|other| *other != slot);
             self.queued -= 1;
+        }
+    }
+
+    /// Lets the active consumer go on: whoever was to take over is gone.
+    fn resume(&mut self, slot: u32) {
+        if let Some(consumer) = self.slots[slot as usize].as_mut()
+            && consumer.quiescing
+        {
+            consumer.quiescing = false;
+            self.enqueue(slot);
         }
     }
 

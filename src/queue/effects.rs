@@ -8,7 +8,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::dead_letters::DeathReason;
-use crate::model::{ChannelWindow, Name, Outlet, QueueId, SharedMessage};
+use crate::model::{ChannelWindow, Name, Outlet, QueueId, SharedMessage, WallMs};
 
 /// A message that leaves a queue by another door than settlement, and the exchange it goes to.
 #[derive(Clone, Debug)]
@@ -45,19 +45,22 @@ pub struct Effects {
     pub deletions: Vec<(QueueId, DeletionReason)>,
     /// Windows in which a place became free while consumers are parked on them.
     pub windows: Vec<Arc<ChannelWindow>>,
+    /// Queues whose next deadline, in wall milliseconds, is earlier than the last one reported. When it
+    /// comes, `handle_timeout` is called once.
+    pub deadlines: Vec<(QueueId, WallMs)>,
     /// Connections to wake, neighbours distinct.
     wakes: Vec<Arc<dyn Outlet>>,
     /// Settled messages, freed when no lock is held.
     freed: Vec<SharedMessage>,
     /// Purged structures, freed likewise.
-    garbage: Vec<Garbage>,
+    garbage: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Effects {
     /// Wakes each connection that was given something, and frees what is no longer needed.
     ///
     /// Called without any queue's lock. What must be executed by others (`dead_letters`, `deletions`,
-    /// `windows`) stays.
+    /// `windows`, `deadlines`) stays.
     pub fn dispatch(&mut self) {
         for outlet in self.wakes.drain(..) {
             outlet.wake();
@@ -68,12 +71,19 @@ impl Effects {
 
     /// Whether something is left for the broker to execute.
     pub fn needs_execution(&self) -> bool {
-        !(self.dead_letters.is_empty() && self.deletions.is_empty() && self.windows.is_empty())
+        !(self.dead_letters.is_empty()
+            && self.deletions.is_empty()
+            && self.windows.is_empty()
+            && self.deadlines.is_empty())
     }
 
     pub(super) fn wake(&mut self, outlet: &Arc<dyn Outlet>) {
         // A burst to one consumer wakes it once; a wake too many only finds an empty waker slot.
-        if !self.wakes.last().is_some_and(|last| Arc::ptr_eq(last, outlet)) {
+        if !self
+            .wakes
+            .last()
+            .is_some_and(|last| Arc::ptr_eq(last, outlet))
+        {
             self.wakes.push(Arc::clone(outlet));
         }
     }
@@ -89,15 +99,6 @@ impl Effects {
     }
 
     pub(super) fn discard(&mut self, structure: impl Any + Send + Sync) {
-        self.garbage.push(Garbage(Box::new(structure)));
-    }
-}
-
-/// Something large that must not be dropped under a lock.
-struct Garbage(#[expect(dead_code, reason = "it is here only to be dropped")] Box<dyn Any + Send + Sync>);
-
-impl std::fmt::Debug for Garbage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Garbage")
+        self.garbage.push(Box::new(structure));
     }
 }
