@@ -25,15 +25,20 @@ impl Courier {
     pub fn carry_out(&mut self, broker: &Broker, now: Now) {
         loop {
             self.effects.dispatch();
+            for (queue, deadline_ms) in self.effects.deadlines.drain(..) {
+                broker.timers.schedule(queue, deadline_ms);
+            }
             self.wake_parked(broker, now);
+            for letter in std::mem::take(&mut self.effects.dead_letters) {
+                self.publish_dead_letter(broker, letter, now);
+            }
+            // After the dead letters, which name the queue that they left.
             for (id, reason) in std::mem::take(&mut self.effects.deletions) {
                 tracing::debug!(target: "haremq::queue", queue = %id, ?reason, "the queue ends");
                 broker.end_queue(id, &mut self.effects);
             }
-            for letter in std::mem::take(&mut self.effects.dead_letters) {
-                self.publish_dead_letter(broker, letter, now);
-            }
-            if self.effects.is_empty() {
+            if !self.effects.needs_execution() {
+                self.effects.dispatch();
                 break;
             }
         }
@@ -55,7 +60,10 @@ impl Courier {
     }
 
     fn publish_dead_letter(&mut self, broker: &Broker, letter: DeadLetter, now: Now) {
-        let Some(vhost) = broker.vhost(&letter.vhost) else {
+        let Some(vhost) = broker
+            .queue(letter.queue)
+            .and_then(|handle| broker.vhost(handle.vhost()))
+        else {
             return;
         };
         let message: SharedMessage = Arc::new(with_death(
@@ -82,7 +90,6 @@ impl Courier {
             // A target deleted meanwhile takes nothing; a target that rejects drops the dead letter, as
             // at-most-once dead-lettering does.
             let _ = target.publish(Arc::clone(&message), now, &mut self.effects);
-            broker.note_deadline(&target);
         }
     }
 

@@ -61,7 +61,7 @@ pub struct BrokerSettings {
     /// Whether shared queues may be transient (`deprecated_features.permit.transient_nonexcl_queues`).
     pub permit_transient_queues: bool,
     /// The type of queues where neither client nor virtual host names one.
-    pub default_queue_kind: crate::queue::arguments::QueueKind,
+    pub default_queue_kind: crate::queue::QueueKind,
     /// Deliveries without acknowledgement for consumers of channels that set no `basic.qos`; `None` is no limit.
     pub default_consumer_prefetch: Option<u16>,
 }
@@ -161,13 +161,6 @@ impl Broker {
         self.queues.get(&id).map(|entry| entry.value().clone())
     }
 
-    /// Puts the queue's deadline into the node's timers if it moved forward.
-    fn note_deadline(&self, handle: &QueueHandle) {
-        if let Some(deadline_ms) = handle.take_deadline() {
-            self.timers.schedule(handle.id(), deadline_ms);
-        }
-    }
-
     /// Makes changes durable that nobody waits for; a failure is logged once.
     fn store_in_background(&self, changes: Vec<Change>) {
         if changes.is_empty() {
@@ -203,8 +196,8 @@ impl Broker {
             }
             for id in due {
                 if let Some(handle) = self.queue(id) {
-                    handle.handle_timeout(now, &mut courier.effects);
-                    self.note_deadline(&handle);
+                    // A queue deleted meanwhile has no deadlines.
+                    let _ = handle.handle_timeout(now, &mut courier.effects);
                     courier.carry_out(self, now);
                 }
             }

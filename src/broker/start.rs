@@ -18,8 +18,7 @@ use super::{Alarms, Broker, BrokerSettings, Clock, Vhost, VhostLimits};
 use crate::auth::{Directory, HashingAlgorithm, PasswordHash, Permission, User};
 use crate::model::{Name, Now};
 use crate::protocol::FieldTable;
-use crate::queue::QueueDeclaration;
-use crate::queue::arguments::{QueueKind, QueueSettings};
+use crate::queue::{Effects, QueueDeclaration, QueueKind, QueueSettings};
 use crate::routing::{Binding, Destination, ExchangeDefinition, PREDECLARED_EXCHANGES};
 use crate::store::StoreError;
 use crate::store::definitions::{

@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use super::Broker;
 use super::vhost::{ExchangeCell, Vhost};
-use crate::model::resource::resource;
-use crate::model::{ConnectionId, Name, Now, QueueCounts, QueueId, Refusal};
-use crate::protocol::{FieldTable, Value};
-use crate::queue::arguments::{
-    Declared, PolicySettings, QueueKind, QueueSettings, check_equivalence, check_exclusive_access,
-    check_quorum_flags,
+use crate::model::{ConnectionId, Name, Now, QueueCounts, QueueId, Refusal, resource};
+use crate::protocol::FieldTable;
+use crate::queue::arguments::{check_quorum_flags, check_server_named, with_queue_type};
+use crate::queue::{
+    Declared, Effects, PolicySettings, QueueDeclaration, QueueError, QueueHandle, QueueKind,
+    QueueSettings,
 };
-use crate::queue::{Effects, QueueDeclaration, QueueError, QueueHandle};
 use crate::routing::{
     self, Binding, BindingsByDestination, Destination, ExchangeDefinition, ExchangeKind,
 };
@@ -90,63 +89,47 @@ impl Broker {
         connection: ConnectionId,
         mut request: QueueRequest,
         now: Now,
+        effects: &mut Effects,
         authorise_new: impl FnOnce(&QueueSettings) -> Result<(), Refusal>,
     ) -> Result<QueueDeclared, Refusal> {
-        let topology = vhost.topology.lock();
+        let _topology = vhost.topology.lock();
         let durable = request.durable && !request.exclusive;
-        let default_kind = default_kind(vhost, &request);
-        let settings = QueueSettings::parse(
-            &request.name,
-            &vhost.name,
-            default_kind,
-            &request.arguments,
+        request.arguments = with_queue_type(
+            request.arguments,
+            vhost.default_queue_kind,
+            request.durable,
+            request.exclusive,
+            request.auto_delete,
         );
         if let Some(handle) = vhost.queue_handle(&request.name) {
-            let owner = request.exclusive.then_some(connection);
-            let declaration = handle.declaration();
-            check_exclusive_access(
-                &request.name,
-                &vhost.name,
-                declaration.exclusive_owner,
-                connection,
-            )?;
-            check_equivalence(
-                &Declared {
-                    name: &request.name,
-                    vhost: &vhost.name,
-                    kind: declaration.settings.kind,
-                    durable: declaration.durable,
-                    exclusive_owner: declaration.exclusive_owner,
-                    auto_delete: declaration.auto_delete,
-                    arguments: &declaration.arguments,
-                },
-                &Declared {
-                    name: &request.name,
-                    vhost: &vhost.name,
-                    kind: settings.as_ref().map_or(default_kind, |asked| asked.kind),
-                    durable,
-                    exclusive_owner: owner,
-                    auto_delete: request.auto_delete,
-                    arguments: &request.arguments,
-                },
-            )?;
-            handle.touch(now);
-            let counts = handle.counts().unwrap_or_default();
+            handle.check_access(connection)?;
+            handle.check_equivalence(Declared {
+                durable,
+                exclusive_owner: request.exclusive.then_some(connection),
+                auto_delete: request.auto_delete,
+                arguments: &request.arguments,
+            })?;
             return Ok(QueueDeclared {
+                counts: handle.touch(now, effects).unwrap_or_default(),
                 handle,
-                counts,
                 changes: Vec::new(),
             });
         }
-        if !request.is_server_named {
+        let settings = QueueSettings::parse(
+            &request.name,
+            &vhost.name,
+            vhost.default_queue_kind,
+            &request.arguments,
+        )?;
+        if request.is_server_named {
+            check_server_named(settings.kind)?;
+        } else {
             check_reserved_name("queue", &request.name)?;
         }
-        let settings = settings?;
         if settings.kind == QueueKind::Quorum {
             check_quorum_flags(
                 &request.name,
                 &vhost.name,
-                request.is_server_named,
                 request.durable,
                 request.exclusive,
                 request.auto_delete,
@@ -157,11 +140,6 @@ impl Broker {
         }
         authorise_new(&settings)?;
         self.check_queue_limit(vhost, &request.name)?;
-        if !has_queue_type(&request.arguments) {
-            request
-                .arguments
-                .insert("x-queue-type", Value::from(settings.kind.as_str()));
-        }
         let declaration = QueueDeclaration {
             id: self.store.allocate_queue_id(),
             name: Arc::clone(&request.name),
@@ -177,10 +155,8 @@ impl Broker {
         } else {
             Vec::new()
         };
-        let handle = self.add_queue(vhost, declaration, now);
-        drop(topology);
         Ok(QueueDeclared {
-            handle,
+            handle: self.add_queue(vhost, declaration, now, effects),
             counts: QueueCounts::default(),
             changes,
         })
@@ -192,13 +168,13 @@ impl Broker {
         vhost: &Vhost,
         declaration: QueueDeclaration,
         now: Now,
+        effects: &mut Effects,
     ) -> QueueHandle {
-        let handle = QueueHandle::new(declaration, &PolicySettings::default(), now);
+        let handle = QueueHandle::new(declaration, &PolicySettings::default(), now, effects);
         self.queues.insert(handle.id(), handle.clone());
         vhost
             .queues
             .insert(Arc::clone(handle.name()), handle.clone());
-        self.note_deadline(&handle);
         handle
     }
 
@@ -232,16 +208,14 @@ impl Broker {
         connection: ConnectionId,
         name: &str,
         (if_unused, if_empty): (bool, bool),
-        now: Now,
         effects: &mut Effects,
     ) -> Result<(u32, Vec<Change>), Refusal> {
         let mut topology = vhost.topology.lock();
         let Some(handle) = vhost.queue_handle(name) else {
             return Ok((0, Vec::new()));
         };
-        let declaration = handle.declaration();
-        check_exclusive_access(name, &vhost.name, declaration.exclusive_owner, connection)?;
-        let count = match handle.delete(if_unused, if_empty, now, effects) {
+        handle.check_access(connection)?;
+        let count = match handle.delete(if_unused, if_empty, effects) {
             Ok(count) => count,
             Err(QueueError::Gone) => 0,
             Err(QueueError::Refused(refusal)) => return Err(refusal),
@@ -574,16 +548,10 @@ fn resolve_destination(
             let Some(handle) = vhost.queue_handle(&request.destination) else {
                 return Ok(None);
             };
-            let declaration = handle.declaration();
-            check_exclusive_access(
-                &request.destination,
-                &vhost.name,
-                declaration.exclusive_owner,
-                connection,
-            )?;
+            handle.check_access(connection)?;
             Ok(Some((
                 Destination::Queue(handle.id()),
-                declaration.durable,
+                handle.declaration().durable,
             )))
         }
         DestinationKind::Exchange => {
@@ -594,24 +562,6 @@ fn resolve_destination(
                 )
             }))
         }
-    }
-}
-
-/// The queue type when the client names none: the host's, if the flags allow it (`aq:876-902`).
-fn default_kind(vhost: &Vhost, request: &QueueRequest) -> QueueKind {
-    match vhost.default_queue_kind {
-        QueueKind::Quorum if request.durable && !request.exclusive && !request.auto_delete => {
-            QueueKind::Quorum
-        }
-        _ => QueueKind::Classic,
-    }
-}
-
-/// Whether the arguments name a queue type; empty, void and `undefined` do not.
-fn has_queue_type(arguments: &FieldTable) -> bool {
-    match arguments.get("x-queue-type") {
-        None | Some(Value::Void) => false,
-        Some(value) => !matches!(value.as_str(), Some("" | "undefined")),
     }
 }
 

@@ -9,8 +9,7 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 
 use crate::model::{Name, QueueId};
-use crate::queue::QueueHandle;
-use crate::queue::arguments::QueueKind;
+use crate::queue::{QueueHandle, QueueKind};
 use crate::routing::{
     BindingsByDestination, Epoch, Exchange, ExchangeHandle, ExchangeDefinition, Topology,
 };

@@ -24,7 +24,7 @@ use crate::broker::{Broker, BrokerSettings, FirstBoot, StartError};
 use crate::config::{self, AlarmSettings, DefaultQueueType, Settings};
 use crate::model::Refusal;
 use crate::protocol::{FieldTable, ReplyCode, Value};
-use crate::queue::arguments::QueueKind;
+use crate::queue::QueueKind;
 use crate::session::SessionSettings;
 use crate::store::StoreError;
 use crate::store::definitions::{DefinitionStore, Options};

@@ -66,7 +66,6 @@ impl ConnectionExecutor {
         for (consumer, handle) in &context.consumers {
             // A queue deleted meanwhile has no consumers.
             let _ = handle.remove_consumer(*consumer, self.now, &mut self.courier.effects);
-            self.broker.note_deadline(handle);
         }
         self.return_unsettled(unsettled.into_iter());
         self.return_unsent(channel);

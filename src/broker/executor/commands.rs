@@ -14,12 +14,11 @@ use super::super::Vhost;
 use super::{ConnectionExecutor, Opened};
 use crate::auth::{Operation, Resource};
 use crate::model::{
-    ChannelNumber, Command, ConsumerId, Delivery, Execution, Name, QueueCounts, Refusal, Reply,
+    ChannelNumber, Command, ConsumerId, Delivery, Execution, InboxEvent, Name, Outlet as _, QueueCounts, Refusal, Reply,
     Settlement, StagedPublish,
 };
 use crate::protocol::FieldTable;
-use crate::queue::arguments::{ConsumeArguments, check_exclusive_access};
-use crate::queue::{NewConsumer, QueueError, QueueHandle};
+use crate::queue::{ConsumeArguments, NewConsumer, QueueError, QueueHandle};
 use crate::routing::{ExchangeDefinition, ExchangeKind};
 use crate::store::definitions::DestinationKind;
 
@@ -297,7 +296,10 @@ impl ConnectionExecutor {
                 .is_ok();
             if !may_read {
                 // A queue deleted meanwhile has cancelled it already.
-                let _ = handle.cancel_consumer(consumer, self.now, &mut self.courier.effects);
+                let _ = handle.remove_consumer(consumer, self.now, &mut self.courier.effects);
+                self.origin
+                    .inbox
+                    .push(InboxEvent::ConsumerCancelled { channel, consumer });
                 if let Some(context) = self.channels.get_mut(&channel) {
                     context.consumers.remove(&consumer);
                 }
@@ -417,10 +419,13 @@ impl ConnectionExecutor {
         let opened = self.opened()?;
         opened.access.check_any(Resource::Queue(name))?;
         let handle = accessible_queue(&opened.vhost, connection, name)?;
-        handle.touch(now);
+        let counts = handle
+            .touch(now, &mut self.courier.effects)
+            .unwrap_or_default();
+        self.carry_out();
         Ok(Execution::done(Reply::QueueDeclared {
             name: Arc::clone(handle.name()),
-            counts: handle.counts().unwrap_or_default(),
+            counts,
         }))
     }
 
@@ -431,20 +436,29 @@ impl ConnectionExecutor {
     ) -> Result<Execution, Refusal> {
         let broker = Arc::clone(&self.broker);
         let (connection, now) = (self.id, self.now);
-        let opened = self.opened()?;
+        let opened = self
+            .opened
+            .as_mut()
+            .ok_or_else(|| Refusal::internal_error("no virtual host is open on this connection"))?;
         let name = Arc::clone(&request.name);
         let access = &mut opened.access;
         access.check(Operation::Configure, Resource::Queue(&name))?;
         let is_exclusive = request.exclusive;
-        let declared =
-            broker.declare_queue(&opened.vhost, connection, request, now, |settings| {
+        let declared = broker.declare_queue(
+            &opened.vhost,
+            connection,
+            request,
+            now,
+            &mut self.courier.effects,
+            |settings| {
                 if let Some(exchange) = &settings.dead_letter_exchange {
                     access.check(Operation::Read, Resource::Queue(&name))?;
                     access.check(Operation::Write, Resource::Exchange(exchange))?;
                 }
                 Ok(())
-            })?;
-        self.broker.note_deadline(&declared.handle);
+            },
+        )?;
+        self.carry_out();
         if is_exclusive && !self.exclusive_queues.contains(&declared.handle.id()) {
             self.exclusive_queues.push(declared.handle.id());
         }
@@ -462,7 +476,7 @@ impl ConnectionExecutor {
         conditions: (bool, bool),
     ) -> Result<Execution, Refusal> {
         let broker = Arc::clone(&self.broker);
-        let (connection, now) = (self.id, self.now);
+        let connection = self.id;
         let opened = self.opened()?;
         opened
             .access
@@ -473,7 +487,6 @@ impl ConnectionExecutor {
             connection,
             name,
             conditions,
-            now,
             &mut self.courier.effects,
         );
         self.carry_out();
@@ -485,8 +498,7 @@ impl ConnectionExecutor {
 
     fn purge_queue(&mut self, name: &str) -> Result<Execution, Refusal> {
         let handle = self.readable_queue(name)?;
-        let purged = handle.purge(self.now, &mut self.courier.effects);
-        self.broker.note_deadline(&handle);
+        let purged = handle.purge(&mut self.courier.effects);
         self.carry_out();
         match purged {
             Ok(count) => Ok(Execution::done(Reply::MessageCount(count))),
@@ -515,7 +527,7 @@ impl ConnectionExecutor {
         let parsed = ConsumeArguments::parse(
             queue,
             handle.vhost(),
-            handle.declaration().settings.kind,
+            handle.kind(),
             &arguments,
         )?;
         let consumer = self.broker.next_consumer_id();
@@ -529,8 +541,8 @@ impl ConnectionExecutor {
                 no_ack,
                 exclusive,
                 prefetch: context.prefetch,
-                arguments: parsed,
-                raw: arguments,
+                settings: parsed,
+                arguments,
                 outlet: Arc::clone(&self.origin.inbox) as Arc<dyn crate::model::Outlet>,
                 window,
             },
@@ -543,7 +555,6 @@ impl ConnectionExecutor {
             Err(QueueError::Refused(refusal)) => return Err(refusal),
         }
         context.consumers.insert(consumer, handle.clone());
-        self.broker.note_deadline(&handle);
         self.queues.insert(handle.id(), handle);
         self.carry_out();
         Ok(Execution::done(Reply::Consuming {
@@ -601,8 +612,7 @@ impl ConnectionExecutor {
             if let Some(handle) = context.consumers.remove(&consumer) {
                 // A queue deleted meanwhile has no consumers.
                 let _ = handle.remove_consumer(consumer, self.now, &mut self.courier.effects);
-                self.broker.note_deadline(&handle);
-            }
+                    }
             deliveries = self.origin.inbox.take_for_consumer(consumer);
         }
         self.carry_out();
@@ -617,7 +627,6 @@ impl ConnectionExecutor {
     ) -> Result<Execution, Refusal> {
         let handle = self.readable_queue(queue)?;
         let got = handle.get(channel, no_ack, self.now, &mut self.courier.effects);
-        self.broker.note_deadline(&handle);
         self.carry_out();
         match got {
             Ok(got) => {
@@ -686,11 +695,6 @@ fn accessible_queue(
     let handle = vhost
         .queue_handle(name)
         .ok_or_else(|| not_found("queue", name, &vhost.name))?;
-    check_exclusive_access(
-        name,
-        &vhost.name,
-        handle.declaration().exclusive_owner,
-        connection,
-    )?;
+    handle.check_access(connection)?;
     Ok(handle)
 }

@@ -156,7 +156,6 @@ impl ConnectionExecutor {
         if settled.is_err() {
             self.queues.remove(&id);
         }
-        self.broker.note_deadline(&handle);
     }
 
     fn flush_batch(&mut self, batch: &mut PublishBatch) {
@@ -175,6 +174,5 @@ impl ConnectionExecutor {
                 }
             }
         }
-        self.broker.note_deadline(&batch.queue);
     }
 }

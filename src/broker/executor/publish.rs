@@ -11,10 +11,9 @@ use super::super::reply_to::{REPLY_TO, ReplyConsumers};
 use super::super::topology::not_found;
 use super::ConnectionExecutor;
 use crate::auth::{Operation, Resource};
-use crate::model::resource::resource;
 use crate::model::{
     Body, ChannelNumber, Message, Name, Publish, QueueId, Refusal, Routing, SharedMessage,
-    StagedPublish,
+    StagedPublish, resource,
 };
 use crate::protocol::{Properties, PropertyFacts, Table, Value};
 use crate::queue::QueueHandle;
