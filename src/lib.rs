@@ -6,15 +6,15 @@
 //! come in, commands, bytes and deadlines go out. [`broker`] owns what exists, [`server`] the sockets.
 //! `docs/architecture.md` tells the whole story and the reasons.
 
-pub mod config;
-pub mod protocol;
-pub mod model;
-pub mod session;
-pub mod routing;
-pub mod queue;
-pub mod store;
 pub mod auth;
 pub mod broker;
-pub mod server;
-pub mod http;
 pub mod cli;
+pub mod config;
+pub mod http;
+pub mod model;
+pub mod protocol;
+pub mod queue;
+pub mod routing;
+pub mod server;
+pub mod session;
+pub mod store;

@@ -4,10 +4,17 @@
 //! code. What the words mean stands in `haremq::cli`, what the broker does everywhere else.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use haremq::cli::{self, Exit, Failure, Invocation};
-use haremq::config::Loaded;
+use haremq::broker::StartError;
+use haremq::cli::logging::LogHandle;
+use haremq::cli::{self, Exit, Failure, Invocation, Serve};
+use haremq::config::{Loaded, Settings, Sources};
+use haremq::server::{self, ServerError};
+use haremq::store::StoreError;
+use haremq::store::definitions::{ImportError, offline_import};
+use haremq::store::probe::check_store;
 
 fn main() -> ExitCode {
     let outcome = cli::parse(std::env::args_os(), std::env::vars_os()).and_then(carry_out);
@@ -19,24 +26,64 @@ fn main() -> ExitCode {
 
 fn carry_out(invocation: Invocation) -> Result<(), Failure> {
     match invocation {
-        Invocation::Serve(serve) => {
-            let _log = cli::logging::start(&serve.settings)?;
-            for warning in &serve.warnings {
-                tracing::warn!("{warning}");
-            }
-            Err(Failure::new(
-                Exit::Unavailable,
-                "this build reads its settings and has no broker yet",
-            ))
-        }
+        Invocation::Serve(serve) => run(*serve),
         Invocation::CheckConfig(loaded) => check_config(&loaded),
-        Invocation::ImportDefinitions { .. } => Err(Failure::new(
-            Exit::Unavailable,
-            "this build cannot import definitions yet",
-        )),
+        Invocation::ImportDefinitions { file, data_dir } => import(&file, &data_dir),
+        Invocation::CheckStore { data_dir } => check_store(&data_dir)
+            .map_err(|error| Failure::new(store_exit(&error), error.to_string())),
         Invocation::Ping { address, timeout } => cli::ping::run(address, timeout),
         Invocation::Print(text) => print(&text),
     }
+}
+
+/// Starts the broker and serves until it is told to stop.
+fn run(serve: Serve) -> Result<(), Failure> {
+    let Serve {
+        settings,
+        warnings,
+        sources,
+    } = serve;
+    let log = cli::logging::start(&settings)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let reload = move |settings: &mut Settings| reload(&sources, &log, settings);
+    server::run(settings, Box::new(reload))
+        .map_err(|error| Failure::new(server_exit(&error), error.to_string()))
+}
+
+/// SIGHUP: reads the settings again, says what became of each that differs, and keeps the old ones when
+/// the new ones are wrong.
+fn reload(sources: &Sources, log: &LogHandle, settings: &mut Settings) -> bool {
+    let loaded = match sources.load() {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            tracing::error!(
+                "the settings stay as they are, because they cannot be read again: {error}"
+            );
+            return false;
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let changes = settings.reload_from(&loaded.settings);
+    if changes.is_empty() {
+        tracing::info!("settings read again: nothing changed");
+    }
+    for change in changes {
+        tracing::info!(setting = change.name, "setting changed: {}", change.outcome);
+    }
+    if let Err(failure) = log.reload(settings) {
+        tracing::error!("{failure}");
+    }
+    true
+}
+
+fn import(file: &Path, data_dir: &Path) -> Result<(), Failure> {
+    let report = offline_import(file, data_dir)
+        .map_err(|error| Failure::new(import_exit(&error), error.to_string()))?;
+    print(&format!("{report}\n"))
 }
 
 fn check_config(loaded: &Loaded) -> Result<(), Failure> {
@@ -54,5 +101,38 @@ fn print(text: &str) -> Result<(), Failure> {
             format!("cannot write to standard output: {error}"),
         )),
         _ => Ok(()),
+    }
+}
+
+/// The sysexits code of a data folder that refuses.
+fn store_exit(error: &StoreError) -> Exit {
+    match error {
+        StoreError::FolderInUse { .. } => Exit::Unavailable,
+        StoreError::FolderUnreadable { .. } => Exit::NoInput,
+        StoreError::FolderUnwritable { .. } => Exit::CantCreate,
+        StoreError::NewerFormat { .. }
+        | StoreError::UnknownFormat { .. }
+        | StoreError::Damaged { .. } => Exit::Data,
+        _ => Exit::Io,
+    }
+}
+
+fn import_exit(error: &ImportError) -> Exit {
+    match error {
+        ImportError::File { .. } => Exit::NoInput,
+        ImportError::NotJson { .. } | ImportError::Invalid { .. } => Exit::Data,
+        ImportError::Store(error) => store_exit(error),
+    }
+}
+
+fn server_exit(error: &ServerError) -> Exit {
+    match error {
+        ServerError::Listen(listen) => Exit::of_listen_error(&listen.error),
+        ServerError::Store(error) | ServerError::Start(StartError::Store(error)) => {
+            store_exit(error)
+        }
+        ServerError::Start(StartError::Import { error, .. }) => import_exit(error),
+        ServerError::Start(StartError::Unreadable { error, .. }) => Exit::of_file_error(error),
+        ServerError::Start(StartError::Password(_)) | ServerError::System { .. } => Exit::Software,
     }
 }

@@ -70,7 +70,10 @@ impl Alarms {
         if reading.memory_used_bytes > memory_limit {
             after |= MEMORY;
         }
-        if reading.disk_free_bytes.is_some_and(|free| free < disk_limit) {
+        if reading
+            .disk_free_bytes
+            .is_some_and(|free| free < disk_limit)
+        {
             after |= DISK;
         }
         self.state.store(after, Ordering::Release);

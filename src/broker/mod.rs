@@ -38,7 +38,7 @@ pub use start::{FirstBoot, StartError, StartReport};
 pub use vhost::{Vhost, VhostLimits};
 
 use crate::auth::Directory;
-use crate::model::{ConnectionId, ConsumerId, Name, Now, QueueId};
+use crate::model::{ConnectionId, ConsumerId, Name, QueueId};
 use crate::queue::{Effects, QueueHandle};
 use crate::store::definitions::{Change, DefinitionStore};
 use courier::Courier;
@@ -56,7 +56,7 @@ pub struct BrokerSettings {
     pub connections_max: Option<u64>,
     /// Queues on the node, `None` for no limit.
     pub queues_max: Option<u64>,
-    /// Exchanges in a virtual host, `None` for no limit.
+    /// Exchanges on the node, `None` for no limit.
     pub exchanges_max: Option<u64>,
     /// Whether shared queues may be transient (`deprecated_features.permit.transient_nonexcl_queues`).
     pub permit_transient_queues: bool,
@@ -131,7 +131,15 @@ impl Broker {
         self.queues.len()
     }
 
-    /// Ready and unacknowledged messages of all queues.
+    /// Exchanges on the node, the predeclared ones included.
+    fn exchange_count(&self) -> u64 {
+        self.vhosts
+            .iter()
+            .map(|entry| entry.value().exchanges.len() as u64)
+            .sum()
+    }
+
+    /// Ready messages of all queues.
     pub fn message_count(&self) -> u64 {
         self.queues
             .iter()

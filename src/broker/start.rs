@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use parking_lot::RwLock;
 use thiserror::Error;
 
+use super::courier::Courier;
 use super::registry::Registry;
 use super::reply_to::ReplyConsumers;
 use super::timers::Timers;
@@ -155,12 +156,14 @@ impl Broker {
                     .push(format!("exchange '{}': {}", row.name, refusal.text)),
             }
         }
+        let mut courier = Courier::default();
         for row in definitions.queues {
-            match self.restore_queue(row, now) {
+            match self.restore_queue(row, now, &mut courier.effects) {
                 Ok(()) => report.queues += 1,
                 Err(reason) => report.skipped.push(reason),
             }
         }
+        courier.carry_out(self, now);
         for row in &definitions.bindings {
             match self.restore_binding(row) {
                 Ok(()) => report.bindings += 1,
@@ -176,24 +179,36 @@ impl Broker {
             Some("classic") => QueueKind::Classic,
             _ => self.settings().default_queue_kind,
         };
-        let vhost = Vhost::new(Arc::clone(&row.name), kind, VhostLimits {
-            connections_max: limits.max_connections,
-            queues_max: limits.max_queues,
-        });
-        for (name, kind, internal) in PREDECLARED_EXCHANGES {
-            add_exchange(&vhost, ExchangeDefinition {
-                name: Name::from(name),
-                kind,
-                durable: true,
-                auto_delete: false,
-                internal,
-                arguments: FieldTable::new(),
-            });
+        let vhost = Vhost::new(
+            Arc::clone(&row.name),
+            kind,
+            VhostLimits {
+                connections_max: limits.max_connections,
+                queues_max: limits.max_queues,
+            },
+        );
+        for predeclared in PREDECLARED_EXCHANGES {
+            add_exchange(
+                &vhost,
+                ExchangeDefinition {
+                    name: Name::from(predeclared.name),
+                    kind: predeclared.kind,
+                    durable: true,
+                    auto_delete: false,
+                    internal: predeclared.internal,
+                    arguments: FieldTable::new(),
+                },
+            );
         }
         self.vhosts.insert(Arc::clone(&row.name), Arc::new(vhost));
     }
 
-    fn restore_queue(&self, row: stored::Queue, now: Now) -> Result<(), String> {
+    fn restore_queue(
+        &self,
+        row: stored::Queue,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), String> {
         let vhost = self
             .vhost(&row.vhost)
             .ok_or_else(|| format!("queue '{}': no vhost '{}'", row.name, row.vhost))?;
@@ -217,6 +232,7 @@ impl Broker {
                 settings,
             },
             now,
+            effects,
         );
         Ok(())
     }
@@ -261,9 +277,8 @@ impl Broker {
 fn first_definitions(first_boot: &FirstBoot) -> Result<Vec<Change>, StartError> {
     let vhost: Name = Name::from(first_boot.vhost.as_str());
     let mut user = User::new(first_boot.user.as_str());
-    user.password =
-        PasswordHash::create(HashingAlgorithm::Sha256, first_boot.password.as_bytes())
-            .map_err(|error| StartError::Password(error.to_string()))?;
+    user.password = PasswordHash::create(HashingAlgorithm::Sha256, first_boot.password.as_bytes())
+        .map_err(|error| StartError::Password(error.to_string()))?;
     user.tags.clone_from(&first_boot.tags);
     let permission = Permission {
         user: Arc::clone(&user.name),
@@ -275,9 +290,8 @@ fn first_definitions(first_boot: &FirstBoot) -> Result<Vec<Change>, StartError> 
     Ok(vec![
         Change::Put(
             stored::Vhost {
-                name: vhost,
                 description: "Default virtual host".to_owned(),
-                ..stored::Vhost::default()
+                ..stored::Vhost::new(vhost)
             }
             .into(),
         ),
@@ -291,11 +305,10 @@ fn import_file(store: &DefinitionStore, file: &Path) -> Result<(), StartError> {
         file: file.display().to_string(),
         error,
     })?;
-    let report =
-        stored::import(store, &json, None).map_err(|error| StartError::Import {
-            file: file.display().to_string(),
-            error,
-        })?;
+    let report = stored::import(store, &json, None).map_err(|error| StartError::Import {
+        file: file.display().to_string(),
+        error,
+    })?;
     tracing::info!(target: "haremq::store", file = %file.display(), "definitions imported: {report}");
     Ok(())
 }

@@ -18,7 +18,9 @@ use crate::queue::{
 use crate::routing::{
     self, Binding, BindingsByDestination, Destination, ExchangeDefinition, ExchangeKind,
 };
-use crate::store::definitions::{self as stored, Change, Definition, DefinitionKey, DestinationKind};
+use crate::store::definitions::{
+    self as stored, Change, Definition, DefinitionKey, DestinationKind,
+};
 
 /// A queue that a client asks for.
 #[derive(Clone, Debug)]
@@ -348,12 +350,10 @@ impl Broker {
     /// The name of a binding's destination, and whether that is durable.
     fn destination_name(&self, vhost: &Vhost, binding: &Binding) -> Option<(Name, bool)> {
         match &binding.destination {
-            Destination::Queue(id) => self.queues.get(id).map(|handle| {
-                (
-                    Arc::clone(handle.name()),
-                    handle.declaration().durable,
-                )
-            }),
+            Destination::Queue(id) => self
+                .queues
+                .get(id)
+                .map(|handle| (Arc::clone(handle.name()), handle.declaration().durable)),
             Destination::Exchange(name) => vhost.exchange_cell(name).map(|cell| {
                 (
                     Arc::clone(name),
@@ -384,7 +384,7 @@ impl Broker {
         let alternate = routing::alternate_exchange_argument(&definition, &vhost.name)?;
         authorise_new(alternate.as_ref())?;
         if let Some(limit) = self.settings().exchanges_max
-            && vhost.exchanges.len() as u64 >= limit
+            && self.exchange_count() >= limit
         {
             return Err(Refusal::precondition_failed(format!(
                 "cannot declare {}: exchange limit of {limit} is reached",
@@ -493,9 +493,8 @@ impl Broker {
             request.routing_key.as_str(),
             &request.arguments,
         );
-        let (unbound, source_durable) = source.write(|exchange| {
-            (exchange.unbind(&binding), exchange.definition().durable)
-        });
+        let (unbound, source_durable) =
+            source.write(|exchange| (exchange.unbind(&binding), exchange.definition().durable));
         if unbound.removed.is_empty() {
             return Ok(Vec::new());
         }
@@ -554,14 +553,12 @@ fn resolve_destination(
                 handle.declaration().durable,
             )))
         }
-        DestinationKind::Exchange => {
-            Ok(vhost.exchange_cell(&request.destination).map(|cell| {
-                (
-                    Destination::Exchange(Arc::clone(&request.destination)),
-                    cell.read(|exchange| exchange.definition().durable),
-                )
-            }))
-        }
+        DestinationKind::Exchange => Ok(vhost.exchange_cell(&request.destination).map(|cell| {
+            (
+                Destination::Exchange(Arc::clone(&request.destination)),
+                cell.read(|exchange| exchange.definition().durable),
+            )
+        })),
     }
 }
 

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::model::{Name, QueueId};
 use crate::queue::{QueueHandle, QueueKind};
 use crate::routing::{
-    BindingsByDestination, Epoch, Exchange, ExchangeHandle, ExchangeDefinition, Topology,
+    BindingsByDestination, Epoch, Exchange, ExchangeDefinition, ExchangeHandle, Topology,
 };
 
 /// An exchange behind its short lock. The lock's order stands in `broker/mod.rs`.
@@ -100,7 +100,9 @@ impl Vhost {
 
     /// The exchange of that name.
     pub fn exchange_cell(&self, name: &str) -> Option<Arc<ExchangeCell>> {
-        self.exchanges.get(name).map(|entry| Arc::clone(entry.value()))
+        self.exchanges
+            .get(name)
+            .map(|entry| Arc::clone(entry.value()))
     }
 
     /// The queue of that name.

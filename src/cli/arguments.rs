@@ -38,6 +38,12 @@ pub enum Invocation {
         /// How long to wait for its answer.
         timeout: Duration,
     },
+    /// Open the definitions of a data folder and say whether that went well. A starting broker runs this in a
+    /// child, so that a damaged folder cannot take it along.
+    CheckStore {
+        /// The data folder.
+        data_dir: PathBuf,
+    },
     /// Print a text on standard output: help, or the version.
     Print(String),
 }
@@ -79,6 +85,12 @@ enum Command {
     Ping(PingArguments),
     /// Print the version.
     Version,
+    /// The broker's own check of a data folder before it opens it.
+    #[command(hide = true)]
+    CheckStore {
+        /// The data folder.
+        data_dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -166,6 +178,7 @@ pub fn parse(
         }
         Some(Command::Ping(arguments)) => ping(&arguments, environment),
         Some(Command::Version) => Ok(Invocation::Print(version())),
+        Some(Command::CheckStore { data_dir }) => Ok(Invocation::CheckStore { data_dir }),
     }
 }
 

@@ -4,6 +4,8 @@
 //! live taken over, and a list that says for each difference whether it holds now. Who asked for the
 //! reload, and which parts must be told, is not known here.
 
+use std::fmt;
+
 use super::define::Effect;
 use super::table::Settings;
 
@@ -16,6 +18,16 @@ pub enum Outcome {
     NeedsRestart,
     /// The setting is read with a new data folder only.
     FirstBootOnly,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Applied => "in use from now on",
+            Self::NeedsRestart => "in use from the next start on",
+            Self::FirstBootOnly => "without effect: it is read with a new data folder only",
+        })
+    }
 }
 
 /// One setting that differs.

@@ -97,9 +97,6 @@ settings! {
         exchanges_max: Option<u32> = unless("off", integer(0, 4_294_967_295)), "\"off\"", "exchanges", Live, "cluster_exchange_limit",
             "The exchanges of all vhosts together.",
             "RabbitMQ's default.";
-        vhosts_max: Option<u32> = unless("off", integer(0, 4_294_967_295)), "\"off\"", "vhosts", Live, "vhost_max",
-            "The vhosts of this node.",
-            "RabbitMQ's default.";
         message_bytes_max: u64 = size(0, 512 * MIB), "\"16MiB\"", "bytes", Live, "max_message_size",
             "The largest body of a message; a larger one closes its channel with 406.",
             "RabbitMQ's default. Its hard top of 512 MiB holds here as well.";
@@ -133,13 +130,13 @@ settings! {
     }
 
     AuthSettings "auth" "Who may log in, and how." {
-        mechanisms: Vec<Mechanism> = choices(), "[\"PLAIN\", \"AMQPLAIN\", \"ANONYMOUS\"]", "list", Live, "auth_mechanisms",
+        mechanisms: Vec<Mechanism> = choices(), "[\"PLAIN\", \"AMQPLAIN\", \"ANONYMOUS\"]", "list", Restart, "auth_mechanisms",
             "The SASL mechanisms that connection.start offers, in this order.",
             "RabbitMQ's default.";
-        anonymous_login_user: Option<String> = unless("none", ShortText), "\"guest\"", "user", Live, "anonymous_login_user",
+        anonymous_login_user: Option<String> = unless("none", ShortText), "\"guest\"", "user", Restart, "anonymous_login_user",
             "The user as whom an ANONYMOUS client logs in; \"none\" refuses such clients.",
             "RabbitMQ's default. That user is bound to loopback as long as auth.loopback_users names it.";
-        loopback_users: Vec<String> = ShortTexts, "[\"guest\"]", "users", Live, "loopback_users",
+        loopback_users: Vec<String> = ShortTexts, "[\"guest\"]", "users", Restart, "loopback_users",
             "Users who may log in from this machine only.",
             "guest has a password that everybody knows.";
     }

@@ -35,7 +35,7 @@ impl State {
     /// The state behind the handlers; `ports` are those that anything listens on.
     pub fn new(
         broker: Arc<Broker>,
-            ports: Vec<u16>,
+        ports: Vec<u16>,
         connections_max: Option<u64>,
         node: String,
     ) -> Self {
@@ -63,7 +63,10 @@ fn router(state: State) -> Router {
         .route("/", get(front))
         .route("/api/health/checks/alarms", get(alarms))
         .route("/api/health/checks/local-alarms", get(alarms))
-        .route("/api/health/checks/port-listener/{port}", get(port_listener))
+        .route(
+            "/api/health/checks/port-listener/{port}",
+            get(port_listener),
+        )
         .route("/api/health/checks/is-in-service", get(is_in_service))
         .route("/api/health/checks/ready-to-serve-clients", get(is_ready))
         .route(
@@ -142,7 +145,10 @@ async fn alarms(
     if on.is_empty() {
         return healthy();
     }
-    failed(json!({ "alarms": on }), "There are alarms in effect in the cluster")
+    failed(
+        json!({ "alarms": on }),
+        "There are alarms in effect in the cluster",
+    )
 }
 
 async fn port_listener(
@@ -157,7 +163,9 @@ async fn port_listener(
     let Ok(port) = port.parse::<u16>() else {
         return (
             StatusCode::BAD_REQUEST,
-            Json(json!({"error": "bad_request", "reason": "port must be a number from 0 to 65535"})),
+            Json(
+                json!({"error": "bad_request", "reason": "port must be a number from 0 to 65535"}),
+            ),
         )
             .into_response();
     };

@@ -11,11 +11,7 @@ use crate::broker::{AlarmReading, Broker};
 use crate::config::AlarmSettings;
 
 /// Watches memory and disk until the task is dropped.
-pub async fn watch(
-    broker: Arc<Broker>,
-    settings: Arc<RwLock<AlarmSettings>>,
-    data_dir: PathBuf,
-) {
+pub async fn watch(broker: Arc<Broker>, settings: Arc<RwLock<AlarmSettings>>, data_dir: PathBuf) {
     loop {
         let current = settings.read().clone();
         let reading = read(&current, &data_dir);

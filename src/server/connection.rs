@@ -24,7 +24,7 @@ use crate::model::{
     Delivery, Executor as _, InboxEvent, Now, Settlement, SettlementOutcome, Unsettled,
 };
 use crate::queue::Inbox;
-use crate::session::{Session, SessionSettings};
+use crate::session::{EndReason, Session, SessionSettings};
 
 /// How long a connection may do nothing before it gives its buffers back.
 const IDLE_BEFORE_RELEASE: Duration = Duration::from_secs(2);
@@ -197,7 +197,8 @@ impl Task {
                         .handle_shutdown(now, refusal, &mut self.executor);
                 }
                 LinkEvent::AlarmChanged => {
-                    self.session.handle_alarm(now, self.shared.broker.alarms().reason());
+                    self.session
+                        .handle_alarm(now, self.shared.broker.alarms().reason());
                 }
             }
         }
@@ -331,14 +332,17 @@ impl Task {
     /// Returns a delivery whose consumer is gone to its queue.
     fn give_back(&mut self, delivery: &Delivery) {
         if let (Some(queue), false) = (delivery.queue, delivery.no_ack) {
-            self.executor.settle(delivery.channel, Settlement {
-                delivery: Unsettled {
-                    queue,
-                    position: delivery.position,
-                    consumer: Some(delivery.consumer),
+            self.executor.settle(
+                delivery.channel,
+                Settlement {
+                    delivery: Unsettled {
+                        queue,
+                        position: delivery.position,
+                        consumer: Some(delivery.consumer),
+                    },
+                    outcome: SettlementOutcome::ReturnedByLoss,
                 },
-                outcome: SettlementOutcome::ReturnedByLoss,
-            });
+            );
         }
     }
 
@@ -367,7 +371,7 @@ impl Task {
         let user = self.session.user().map_or("", |user| user);
         match outcome {
             Ok(Turn::Ended) => match self.session.ended() {
-                Some(ended) if ended.is_expected() => {
+                Some(ended) if matches!(ended.reason, EndReason::ClosedByClient) => {
                     tracing::debug!(target: "haremq::connection", %peer, name, user, "closed: {ended}");
                 }
                 Some(ended) => {

@@ -117,7 +117,9 @@ struct Server {
 
 impl Server {
     fn new(settings: Settings, broker: Arc<Broker>) -> Self {
-        broker.alarms().judge(&alarms::read(&settings.alarms, &settings.data_dir));
+        broker
+            .alarms()
+            .judge(&alarms::read(&settings.alarms, &settings.data_dir));
         let shared = ConnectionShared {
             broker: Arc::clone(&broker),
             session: Arc::new(session_settings(&settings)),
@@ -158,7 +160,11 @@ impl Server {
                 register(listener)?,
                 crate::http::State::new(
                     Arc::clone(&self.broker),
-                    amqp_at.iter().chain(&http_at).map(SocketAddr::port).collect(),
+                    amqp_at
+                        .iter()
+                        .chain(&http_at)
+                        .map(SocketAddr::port)
+                        .collect(),
                     self.settings.limits.connections_max.map(u64::from),
                     self.settings.node.name.clone(),
                 ),
@@ -327,7 +333,7 @@ fn session_settings(settings: &Settings) -> SessionSettings {
         .auth
         .mechanisms
         .iter()
-        .map(config::Mechanism::name)
+        .map(|mechanism| mechanism.as_str())
         .collect::<Vec<_>>()
         .join(" ");
     SessionSettings {
@@ -373,7 +379,12 @@ fn server_properties(settings: &Settings) -> FieldTable {
         ),
         (
             "information",
-            concat!("HareMQ ", env!("CARGO_PKG_VERSION"), ", an AMQP 0-9-1 broker").into(),
+            concat!(
+                "HareMQ ",
+                env!("CARGO_PKG_VERSION"),
+                ", an AMQP 0-9-1 broker"
+            )
+            .into(),
         ),
         ("platform", "Rust".into()),
         ("product", settings.announce.product.clone().into()),

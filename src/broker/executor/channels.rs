@@ -44,7 +44,12 @@ impl ConnectionExecutor {
             self.broker.registry.channel_opened(self.id, &user.name);
         }
         let context = ChannelContext {
-            prefetch: u32::from(self.broker.settings().default_consumer_prefetch.unwrap_or(0)),
+            prefetch: u32::from(
+                self.broker
+                    .settings()
+                    .default_consumer_prefetch
+                    .unwrap_or(0),
+            ),
             ..ChannelContext::default()
         };
         self.channels.insert(channel, context);
@@ -85,15 +90,18 @@ impl ConnectionExecutor {
     /// Deliveries assigned to the channel that were still waiting in the inbox.
     fn return_unsent(&mut self, channel: ChannelNumber) {
         let unsent = self.origin.inbox.take_for_channel(channel);
-        self.return_unsettled(unsent.into_iter().filter(|delivery| !delivery.no_ack).filter_map(
-            |delivery| {
-                Some(Unsettled {
-                    queue: delivery.queue?,
-                    position: delivery.position,
-                    consumer: Some(delivery.consumer),
-                })
-            },
-        ));
+        self.return_unsettled(
+            unsent
+                .into_iter()
+                .filter(|delivery| !delivery.no_ack)
+                .filter_map(|delivery| {
+                    Some(Unsettled {
+                        queue: delivery.queue?,
+                        position: delivery.position,
+                        consumer: Some(delivery.consumer),
+                    })
+                }),
+        );
     }
 
     pub(super) fn close_connection(&mut self) {

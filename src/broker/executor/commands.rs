@@ -8,14 +8,14 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::super::Vhost;
 use super::super::reply_to::{REPLY_TO, ReplyConsumer, ReplyConsumers};
 use super::super::topology::{BindingRequest, QueueRequest, not_found};
-use super::super::Vhost;
 use super::{ConnectionExecutor, Opened};
 use crate::auth::{Operation, Resource};
 use crate::model::{
-    ChannelNumber, Command, ConsumerId, Delivery, Execution, InboxEvent, Name, Outlet as _, QueueCounts, Refusal, Reply,
-    Settlement, StagedPublish,
+    ChannelNumber, Command, ConsumerId, Delivery, Execution, InboxEvent, Name, Outlet as _,
+    QueueCounts, Refusal, Reply, Settlement, StagedPublish,
 };
 use crate::protocol::FieldTable;
 use crate::queue::{ConsumeArguments, NewConsumer, QueueError, QueueHandle};
@@ -98,7 +98,13 @@ impl ConnectionExecutor {
                 routing_key,
                 arguments,
             } => self.change_binding(channel, true, {
-                binding(DestinationKind::Exchange, destination, source, routing_key, arguments)
+                binding(
+                    DestinationKind::Exchange,
+                    destination,
+                    source,
+                    routing_key,
+                    arguments,
+                )
             }),
             Command::UnbindExchange {
                 destination,
@@ -106,7 +112,13 @@ impl ConnectionExecutor {
                 routing_key,
                 arguments,
             } => self.change_binding(channel, false, {
-                binding(DestinationKind::Exchange, destination, source, routing_key, arguments)
+                binding(
+                    DestinationKind::Exchange,
+                    destination,
+                    source,
+                    routing_key,
+                    arguments,
+                )
             }),
             Command::BindQueue {
                 queue,
@@ -114,7 +126,13 @@ impl ConnectionExecutor {
                 routing_key,
                 arguments,
             } => self.change_binding(channel, true, {
-                binding(DestinationKind::Queue, queue, exchange, routing_key, arguments)
+                binding(
+                    DestinationKind::Queue,
+                    queue,
+                    exchange,
+                    routing_key,
+                    arguments,
+                )
             }),
             Command::UnbindQueue {
                 queue,
@@ -122,7 +140,13 @@ impl ConnectionExecutor {
                 routing_key,
                 arguments,
             } => self.change_binding(channel, false, {
-                binding(DestinationKind::Queue, queue, exchange, routing_key, arguments)
+                binding(
+                    DestinationKind::Queue,
+                    queue,
+                    exchange,
+                    routing_key,
+                    arguments,
+                )
             }),
             Command::DeclareQueue {
                 name,
@@ -146,14 +170,17 @@ impl ConnectionExecutor {
                 } else {
                     name
                 };
-                self.declare_queue(channel, QueueRequest {
-                    name: name.into(),
-                    is_server_named,
-                    durable,
-                    exclusive,
-                    auto_delete,
-                    arguments,
-                })
+                self.declare_queue(
+                    channel,
+                    QueueRequest {
+                        name: name.into(),
+                        is_server_named,
+                        durable,
+                        exclusive,
+                        auto_delete,
+                        arguments,
+                    },
+                )
             }
             Command::DeleteQueue {
                 name,
@@ -175,7 +202,13 @@ impl ConnectionExecutor {
                 if queue == REPLY_TO {
                     return self.consume_replies(channel, consumer_tag, no_ack);
                 }
-                self.consume(channel, &queue, consumer_tag, (no_ack, exclusive), arguments)
+                self.consume(
+                    channel,
+                    &queue,
+                    consumer_tag,
+                    (no_ack, exclusive),
+                    arguments,
+                )
             }
             Command::Cancel { consumer } => Ok(self.cancel(channel, consumer)),
             Command::Get { queue, no_ack } => self.get(channel, &queue, no_ack),
@@ -255,8 +288,7 @@ impl ConnectionExecutor {
     /// `connection.update-secret`: the new secret must log the same user in (document "OAuth 2", 530 text of
     /// `rabbit_reader`).
     fn update_secret(&mut self, secret: &[u8], reason: &str) -> Result<Execution, Refusal> {
-        let refused =
-            || Refusal::not_allowed("New secret was refused by one of the backends");
+        let refused = || Refusal::not_allowed("New secret was refused by one of the backends");
         let user = self.user.clone().ok_or_else(refused)?;
         let is_loopback = self.origin.peer.ip().to_canonical().is_loopback();
         let renewed = self
@@ -389,9 +421,11 @@ impl ConnectionExecutor {
             .access
             .check(Operation::Read, Resource::Exchange(&request.source))?;
         if is_topic(&opened.vhost, &request.source) {
-            opened
-                .access
-                .check_topic(Operation::Read, &request.source, &request.routing_key)?;
+            opened.access.check_topic(
+                Operation::Read,
+                &request.source,
+                request.routing_key.as_bytes(),
+            )?;
         }
         let changes = if binds {
             broker.bind(&opened.vhost, connection, &request)?
@@ -451,7 +485,7 @@ impl ConnectionExecutor {
             now,
             &mut self.courier.effects,
             |settings| {
-                if let Some(exchange) = &settings.dead_letter_exchange {
+                if let Some(exchange) = &settings.shared.dead_letter_exchange {
                     access.check(Operation::Read, Resource::Queue(&name))?;
                     access.check(Operation::Write, Resource::Exchange(exchange))?;
                 }
@@ -510,7 +544,9 @@ impl ConnectionExecutor {
     fn readable_queue(&mut self, name: &str) -> Result<QueueHandle, Refusal> {
         let connection = self.id;
         let opened = self.opened()?;
-        opened.access.check(Operation::Read, Resource::Queue(name))?;
+        opened
+            .access
+            .check(Operation::Read, Resource::Queue(name))?;
         accessible_queue(&opened.vhost, connection, name)
     }
 
@@ -524,12 +560,7 @@ impl ConnectionExecutor {
     ) -> Result<Execution, Refusal> {
         let handle = self.readable_queue(queue)?;
         let consumer_tag: Name = self.consumer_tag(consumer_tag)?.into();
-        let parsed = ConsumeArguments::parse(
-            queue,
-            handle.vhost(),
-            handle.kind(),
-            &arguments,
-        )?;
+        let parsed = ConsumeArguments::parse(queue, handle.vhost(), handle.kind(), &arguments)?;
         let consumer = self.broker.next_consumer_id();
         let context = self.channels.entry(channel).or_default();
         let window = context.window();
@@ -590,12 +621,15 @@ impl ConnectionExecutor {
             return Err(Refusal::precondition_failed("reply consumer already set"));
         }
         context.reply = Some((consumer, name.clone()));
-        self.broker.reply_consumers.insert(name, ReplyConsumer {
-            outlet: Arc::clone(&self.origin.inbox) as Arc<dyn crate::model::Outlet>,
-            channel,
-            consumer,
-            consumer_tag: Arc::clone(&consumer_tag),
-        });
+        self.broker.reply_consumers.insert(
+            name,
+            ReplyConsumer {
+                outlet: Arc::clone(&self.origin.inbox) as Arc<dyn crate::model::Outlet>,
+                channel,
+                consumer,
+                consumer_tag: Arc::clone(&consumer_tag),
+            },
+        );
         Ok(Execution::done(Reply::Consuming {
             consumer,
             consumer_tag,
@@ -612,7 +646,7 @@ impl ConnectionExecutor {
             if let Some(handle) = context.consumers.remove(&consumer) {
                 // A queue deleted meanwhile has no consumers.
                 let _ = handle.remove_consumer(consumer, self.now, &mut self.courier.effects);
-                    }
+            }
             deliveries = self.origin.inbox.take_for_consumer(consumer);
         }
         self.carry_out();

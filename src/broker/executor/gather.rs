@@ -73,7 +73,10 @@ impl Gathered {
 
     fn batch(&mut self, queue: &QueueHandle) -> &mut PublishBatch {
         let id = queue.id();
-        let is_last = self.batches.last().is_some_and(|batch| batch.queue.id() == id);
+        let is_last = self
+            .batches
+            .last()
+            .is_some_and(|batch| batch.queue.id() == id);
         let index = if is_last {
             self.batches.len() - 1
         } else if let Some(index) = self.batch_of_queue.get(&id) {

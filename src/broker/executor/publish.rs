@@ -83,11 +83,7 @@ impl ConnectionExecutor {
     }
 
     /// Routes, and hands the message over at once if its key names a direct reply's consumer.
-    fn route(
-        &mut self,
-        channel: ChannelNumber,
-        publish: &Publish<'_>,
-    ) -> Result<Routed, Refusal> {
+    fn route(&mut self, channel: ChannelNumber, publish: &Publish<'_>) -> Result<Routed, Refusal> {
         let mut routed = self.route_without_reply(channel, publish)?;
         if self.is_reply(&routed.message) {
             // Never returned, even if the requester is gone (behaviour 2.10).
@@ -137,8 +133,13 @@ impl ConnectionExecutor {
         access_epoch: u64,
     ) -> Result<Routed, Refusal> {
         let vhost = self.vhost()?;
-        let name = std::str::from_utf8(publish.exchange)
-            .map_err(|_| not_found("exchange", &String::from_utf8_lossy(publish.exchange), &vhost.name))?;
+        let name = std::str::from_utf8(publish.exchange).map_err(|_| {
+            not_found(
+                "exchange",
+                &String::from_utf8_lossy(publish.exchange),
+                &vhost.name,
+            )
+        })?;
         self.opened()?
             .access
             .check(Operation::Write, Resource::Exchange(name))?;
@@ -179,11 +180,18 @@ impl ConnectionExecutor {
         if is_topic {
             let access = &mut self.opened()?.access;
             for key in &keys {
-                access.check_topic(Operation::Write, name, &String::from_utf8_lossy(key))?;
+                access.check_topic(Operation::Write, name, key)?;
             }
         }
         self.check_user_id(&prepared, publish)?;
-        let queues = self.find_queues(&vhost, start.as_ref(), &exchange, &keys, headers, access_epoch);
+        let queues = self.find_queues(
+            &vhost,
+            start.as_ref(),
+            &exchange,
+            &keys,
+            headers,
+            access_epoch,
+        );
         Ok(Routed {
             message: build_message(exchange, publish, prepared),
             queues,
@@ -318,11 +326,7 @@ impl ConnectionExecutor {
     }
 }
 
-fn build_message(
-    exchange: Name,
-    publish: &Publish<'_>,
-    prepared: Prepared<'_>,
-) -> SharedMessage {
+fn build_message(exchange: Name, publish: &Publish<'_>, prepared: Prepared<'_>) -> SharedMessage {
     Arc::new(match &publish.body {
         Body::Borrowed(body) => Message::copied(
             exchange,
