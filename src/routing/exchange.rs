@@ -407,4 +407,5 @@ impl Exchange {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
