@@ -13,9 +13,9 @@
 //!
 //! The cost of a match is bounded by (nodes) × (words of the key). Only a `#` can reach a node
 //! with different rests of the key, and only a `#` below another one can do so again and again: such a
-//! node remembers the longest rest that it has tried, for it tries all shorter ones too.
+//! node is tried once, with the longest rest, for it then tries all shorter ones too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Destination;
 use super::destinations::DestinationSet;
@@ -152,7 +152,7 @@ impl TopicIndex {
         let mut walk = Walk {
             index: self,
             key,
-            tried: HashMap::new(),
+            tried: HashSet::new(),
             found,
             steps: 0,
         };
@@ -197,8 +197,8 @@ impl<'a> Key<'a> {
 struct Walk<'w> {
     index: &'w TopicIndex,
     key: Key<'w>,
-    /// For a `#` below another `#`: from which rest on it has tried everything.
-    tried: HashMap<NodeId, usize>,
+    /// The `#` nodes below another `#` that were tried.
+    tried: HashSet<NodeId>,
     found: &'w mut Vec<Destination>,
     /// Pairs of a node and a rest that were tried, which the tests hold against the bound.
     steps: usize,
@@ -217,23 +217,17 @@ impl Walk<'_> {
     }
 
     /// `node` is a `#`: it may take any number of words from `rest` on.
+    ///
+    /// Rests are tried from the longest to the shortest, in every node: the first time a node is reached
+    /// is the one that covers all others.
     fn reach_hash(&mut self, node: NodeId, rest: usize, hashes: usize) {
-        // Everything from `end` on was tried when the node was reached before.
-        let mut end = usize::MAX;
-        if hashes > 1 {
-            match self.tried.get(&node) {
-                Some(tried) if *tried <= rest => return,
-                Some(tried) => end = *tried,
-                None => {}
-            }
-            self.tried.insert(node, rest);
+        if hashes > 1 && !self.tried.insert(node) {
+            return;
         }
-        if end == usize::MAX {
-            self.found
-                .extend_from_slice(self.index.node(node).destinations.as_slice());
-        }
+        self.found
+            .extend_from_slice(self.index.node(node).destinations.as_slice());
         let mut rest = rest;
-        while rest < end {
+        loop {
             self.descend(node, rest, hashes);
             match self.key.word(rest) {
                 Some((_, next)) => rest = next,
