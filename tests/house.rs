@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// The modules of the crate's root.
 const MODULES: [&str; 12] = [
-    "config", "protocol", "model", "session", "routing", "queue", "store", "auth", "broker", "server",
-    "http", "cli",
+    "config", "protocol", "model", "session", "routing", "queue", "store", "auth", "broker",
+    "server", "http", "cli",
 ];
 
 /// What a module may import of the others.
@@ -28,7 +28,10 @@ const IMPORT_RULES: [(&str, May); 7] = [
     ("session", May::Only(&["model", "protocol"])),
     ("routing", May::Only(&["model", "protocol"])),
     ("queue", May::Only(&["model", "protocol", "store"])),
-    ("store", May::AllBut(&["session", "broker", "server", "http", "cli"])),
+    (
+        "store",
+        May::AllBut(&["session", "broker", "server", "http", "cli"]),
+    ),
     ("broker", May::AllBut(&["session", "server", "http", "cli"])),
 ];
 
@@ -77,8 +80,12 @@ const UNFINISHED_WORDS: [(&str, &str); 3] = [("TO", "DO"), ("FIX", "ME"), ("XX",
 const UNFINISHED_CODE: [&str; 4] = ["dbg!", "todo!", "unimplemented!", "#[ignore"];
 
 /// Where paths of somebody's own machine begin, in two halves as well.
-const MACHINE_PATHS: [(&str, &str); 4] =
-    [("/wo", "rk/"), ("/ho", "me/"), ("/ro", "ot/"), ("/Us", "ers/")];
+const MACHINE_PATHS: [(&str, &str); 4] = [
+    ("/wo", "rk/"),
+    ("/ho", "me/"),
+    ("/ro", "ot/"),
+    ("/Us", "ers/"),
+];
 
 /// Names of text files in which paths are looked for.
 const TEXT_ENDINGS: [&str; 12] = [
@@ -366,14 +373,19 @@ fn import_offences(file: &File) -> Vec<String> {
             May::AllBut(others) => !others.contains(&other) && other != "*",
         };
         if is_module && other != module && !allowed {
-            offences.push(format!("{}:{}: {module} knows {other}", file.path, path.line));
+            offences.push(format!(
+                "{}:{}: {module} knows {other}",
+                file.path, path.line
+            ));
         }
     }
     offences
 }
 
 fn purity_offences(file: &File) -> Vec<String> {
-    let is_pure = PURE_FOLDERS.iter().any(|folder| file.path.starts_with(folder))
+    let is_pure = PURE_FOLDERS
+        .iter()
+        .any(|folder| file.path.starts_with(folder))
         && !SHELL_FILES.contains(&&*file.path)
         && !file.is_test();
     if !is_pure {
@@ -398,7 +410,10 @@ fn appearance_offences(file: &File) -> Vec<String> {
     }
     let mut offences = Vec::new();
     if !file.text.starts_with("//!") {
-        offences.push(format!("{}: does not open with what it is for (//!)", file.path));
+        offences.push(format!(
+            "{}: does not open with what it is for (//!)",
+            file.path
+        ));
     }
     let lines = file.text.lines().count();
     if lines > LINES_MAX {
@@ -517,7 +532,10 @@ fn the_rules_name_modules_and_files_that_exist() {
         let is_there = sources.iter().any(|file| file.module() == Some(module));
         assert!(is_there, "no file of module {module}");
     }
-    let root = sources.iter().find(|file| file.path == "src/lib.rs").unwrap();
+    let root = sources
+        .iter()
+        .find(|file| file.path == "src/lib.rs")
+        .unwrap();
     for line in root.text.lines() {
         if let Some(module) = line.strip_prefix("pub mod ") {
             let module = module.trim_end_matches(';');
@@ -556,11 +574,14 @@ mod checker {
         check("a // b\nc", "a     \nc");
         check("a /* b /* c */ d */ e", "a                   e");
         check("a(\"b \\\" c\", d)", "a(        , d)");
-        check("r#\"b\"\"# c", "         c");
+        check("r#\"b\"\"# c", "        c");
         check("br\"\\\" c", "b     c");
         check("for r in bar", "for r in bar");
         check("r#type", "r#type");
-        check("'\"' x '\\'' y '\\u{1}' z 'é'", "    x      y         z     ");
+        check(
+            "'\"' x '\\'' y '\\u{1}' z 'é'",
+            "    x      y         z     ",
+        );
         check("fn f<'a>(x: &'a str)", "fn f<'a>(x: &'a str)");
         check("b'\"' c", "b    c");
         check("\"open", "     ");
@@ -582,17 +603,32 @@ mod checker {
         check("use crate::a::B;", &[("crate::a::B", 1)]);
         check(
             "use crate::{\n    a::{B, self},\n    c::*,\n};\nx::y()",
-            &[("crate::a::B", 2), ("crate::a::self", 2), ("crate::c::*", 3), ("x::y", 5)],
+            &[
+                ("crate::a::B", 2),
+                ("crate::a::self", 2),
+                ("crate::c::*", 3),
+                ("x::y", 5),
+            ],
         );
-        check("let a = crate :: b :: c(d, e::F { g: h });", &[("crate::b::c", 1), ("e::F", 1)]);
+        check(
+            "let a = crate :: b :: c(d, e::F { g: h });",
+            &[("crate::b::c", 1), ("e::F", 1)],
+        );
         check("Vec::<u8>::new() * a", &[]);
-        check("match a { B::C { d } => e::f, _ => {} }", &[("B::C", 1), ("e::f", 1)]);
+        check(
+            "match a { B::C { d } => e::f, _ => {} }",
+            &[("B::C", 1), ("e::f", 1)],
+        );
     }
 
     #[test]
     fn forbidden_imports_are_found_however_they_are_written() {
         let check = |path, text, expected: &[&str]| check(import_offences, path, text, expected);
-        check("src/session/channel.rs", "use crate::{model::X, protocol};", &[]);
+        check(
+            "src/session/channel.rs",
+            "use crate::{model::X, protocol};",
+            &[],
+        );
         check(
             "src/session/channel.rs",
             "use crate::broker::Broker;",
@@ -676,12 +712,17 @@ mod checker {
         );
         check("src/queue/handle.rs", "use parking_lot::Mutex;", &[]);
         check("src/server/mod.rs", "use std::net::TcpStream;", &[]);
-        check("src/model/time.rs", "/// [`std::fs`]\nuse std::time::Instant;", &[]);
+        check(
+            "src/model/time.rs",
+            "/// [`std::fs`]\nuse std::time::Instant;",
+            &[],
+        );
     }
 
     #[test]
     fn tests_inside_a_pure_file_may_do_what_the_code_around_them_may_not() {
-        let inside = "#[cfg(test)]\n#[allow(a)]\nmod tests {\n    fn f() { { Instant::now(); } }\n}\n";
+        let inside =
+            "#[cfg(test)]\n#[allow(a)]\nmod tests {\n    fn f() { { Instant::now(); } }\n}\n";
         let behind = format!("{inside}fn g() {{ Instant::now(); }}");
         let declared = "#[cfg(test)]\nmod tests;\nfn g() { Instant::now(); }";
         check(purity_offences, "src/session/a.rs", inside, &[]);
@@ -707,7 +748,10 @@ mod checker {
         };
         let long = "//! A.\n".to_owned() + &"a\n".repeat(LINES_MAX);
         check("//! A.\n", &[]);
-        check("use b;\n//! A.\n", &["src/a.rs: does not open with what it is for (//!)"]);
+        check(
+            "use b;\n//! A.\n",
+            &["src/a.rs: does not open with what it is for (//!)"],
+        );
         check(&long[..long.len() - 2], &[]);
         check(&long, &["src/a.rs: 801 lines, at most 800"]);
         check(&format!("{GENERATED_MARK} by x\n{long}"), &[]);
@@ -739,6 +783,11 @@ mod checker {
                 &[&format!("docs/a.md:2: {start}{end}")],
             );
         }
-        check(machine_path_offences, "docs/a.md", "see docs/network/a.md", &[]);
+        check(
+            machine_path_offences,
+            "docs/a.md",
+            "see docs/network/a.md",
+            &[],
+        );
     }
 }
