@@ -38,3 +38,7 @@ pub use effects::{DeadLetter, DeletionReason, Effects};
 pub use handle::{Gone, QueueDeclaration, QueueError, QueueHandle};
 pub use inbox::Inbox;
 pub use state::{Published, QueueSnapshot, QueueState};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
