@@ -106,11 +106,8 @@ pub trait Executor {
     ///
     /// # Errors
     /// Missing exchange, lacking permission, bad properties: as behaviour.md 2.3 lists them.
-    fn publish(
-        &mut self,
-        channel: ChannelNumber,
-        publish: Publish<'_>,
-    ) -> Result<Routing, Refusal>;
+    fn publish(&mut self, channel: ChannelNumber, publish: Publish<'_>)
+    -> Result<Routing, Refusal>;
 
     /// Checks and routes a publish of a channel in transaction mode, without handing it to a queue.
     ///

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Name;
+use super::{Deaths, Name};
 use crate::protocol::PropertyFacts;
 
 /// A message shared by all the queues it went to.
@@ -21,6 +21,8 @@ pub struct Message {
     body: Bytes,
     routing_key_bytes: u8,
     facts: PropertyFacts,
+    /// Set on dead letters only.
+    deaths: Option<Arc<Deaths>>,
 }
 
 impl Message {
@@ -48,6 +50,7 @@ impl Message {
             body,
             routing_key_bytes: routing_key.len() as u8,
             facts,
+            deaths: None,
         }
     }
 
@@ -62,6 +65,18 @@ impl Message {
         let mut message = Self::copied(exchange, routing_key, properties, facts, &[]);
         message.body = body;
         message
+    }
+
+    /// The same message with a history of deaths.
+    #[must_use]
+    pub fn with_deaths(mut self, deaths: Arc<Deaths>) -> Self {
+        self.deaths = Some(deaths);
+        self
+    }
+
+    /// How it was dead-lettered so far, if it was.
+    pub fn deaths(&self) -> Option<&Arc<Deaths>> {
+        self.deaths.as_ref()
     }
 
     /// The exchange that it was published to; empty for the default exchange.

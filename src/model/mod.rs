@@ -1,21 +1,25 @@
 //! The vocabulary of the house: what a session asks of the broker, what the broker hands back.
 //!
 //! In: nothing; out: plain data. These types do no input or output, hold no lock (a [`ChannelWindow`]
-//! and an [`Outlet`] are counters and traits that others implement) and ask no clock. Only `protocol`
+//! is counters beside a list that is locked for the length of a push; an [`Outlet`] is a trait that others implement) and ask no clock. Only `protocol`
 //! is known here.
 
 mod command;
+mod deaths;
 mod delivery;
+pub mod equivalence;
 mod error;
 mod executor;
 mod id;
 mod message;
+mod resource;
 mod time;
 mod window;
 
 pub use command::{
     Command, Got, QueueCounts, Reply, Settlement, SettlementOutcome, StagedPublish, Unsettled,
 };
+pub use deaths::{Death, DeathReason, Deaths, FirstDeath};
 pub use delivery::{Delivery, InboxEvent, Outlet, RedeliveryCounts};
 pub use error::{Exception, Refusal, Scope};
 pub use executor::{Body, Completion, Execution, Executor, Publish, PublishOutcome, Routing};
@@ -23,5 +27,6 @@ pub use id::{
     ChannelNumber, ConfirmSequence, ConnectionId, ConsumerId, DeliveryTag, Name, Position, QueueId,
 };
 pub use message::{Message, SharedMessage};
+pub use resource::resource;
 pub use time::{Now, WallMs};
 pub use window::ChannelWindow;

@@ -1,0 +1,95 @@
+//! What time does to a queue: messages expire at the heads, an unused queue goes, delayed returns come
+//! back, slow consumers of a quorum queue lose what they hold.
+
+use super::effects::{DeletionReason, Effects};
+use super::ready::{Deadline, Entry};
+use super::state::QueueState;
+use crate::model::{DeathReason, InboxEvent, Now, WallMs};
+
+/// Messages that may expire while the lock is held once; the rest is due at once.
+pub const EXPIRE_BATCH_MAX: usize = 1000;
+
+impl QueueState {
+    /// Lets time pass. The caller asks [`QueueState::poll_timeout`] again afterwards.
+    pub fn handle_timeout(&mut self, now: Now, fx: &mut Effects) {
+        self.expire_heads(now, fx);
+        self.end_slow_consumers(now, fx);
+        if let Some(quorum) = &mut self.quorum {
+            while let Some(entry) = quorum.pop_due(now.wall_ms) {
+                self.ready.put_back(entry);
+            }
+        }
+        if self.unused_deadline().has_passed(now.wall_ms) {
+            self.is_ending = true;
+            fx.deletions.push((self.id, DeletionReason::Expired));
+            return;
+        }
+        self.assign(now, fx);
+    }
+
+    /// When time must be let pass next, in wall milliseconds.
+    pub fn poll_timeout(&self) -> Option<WallMs> {
+        let quorum = self
+            .quorum
+            .as_ref()
+            .map_or(Deadline::NEVER, |quorum| quorum.next_deadline());
+        let next = self
+            .ready
+            .next_deadline()
+            .min(quorum)
+            .min(self.unused_deadline());
+        (next != Deadline::NEVER).then_some(next.0)
+    }
+
+    /// Takes expired messages off the heads, a bounded number of them.
+    pub(super) fn expire_heads(&mut self, now: Now, fx: &mut Effects) {
+        for _ in 0..EXPIRE_BATCH_MAX {
+            let Some(entry) = self.ready.pop_expired(now.wall_ms) else {
+                return;
+            };
+            self.expire(entry, fx);
+        }
+    }
+
+    /// A message expires.
+    pub(super) fn expire(&mut self, entry: Entry, fx: &mut Effects) {
+        self.counters.expired += 1;
+        self.dead_letter(entry.message, DeathReason::Expired, fx);
+    }
+
+    /// When the queue goes if nobody uses it until then (`x-expires`).
+    fn unused_deadline(&self) -> Deadline {
+        match self.settings.expires_ms {
+            Some(expires_ms) if self.consumers.live() == 0 && !self.is_ending => {
+                Deadline(self.last_use_ms.saturating_add(expires_ms))
+            }
+            _ => Deadline::NEVER,
+        }
+    }
+
+    /// Cancels consumers whose deliveries are overdue; these return without counting as failed
+    /// (behaviour 2.9, 2.11).
+    fn end_slow_consumers(&mut self, now: Now, fx: &mut Effects) {
+        while let Some(position) = self
+            .quorum
+            .as_ref()
+            .and_then(|quorum| quorum.first_overdue(now.wall_ms))
+        {
+            let owner = self.unsettled.get(position).and_then(|held| held.owner);
+            if let Some(owner) = owner
+                && let Some((channel, outlet)) = self.consumers.remove(owner.consumer)
+            {
+                outlet.push(InboxEvent::ConsumerCancelled {
+                    channel,
+                    consumer: owner.consumer,
+                });
+                fx.wake(&outlet);
+                self.last_use_ms = now.wall_ms;
+            }
+            match self.release(position, fx) {
+                Some(held) => self.requeue(held.entry, false, now, fx),
+                None => return,
+            }
+        }
+    }
+}

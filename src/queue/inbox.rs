@@ -1,0 +1,348 @@
+//! What waits for a connection's task: deliveries and cancellations, bounded in bytes.
+//!
+//! In: events from queues, under their locks; out: the same, drained by the one task that owns the
+//! connection, which is woken through a waker slot. Order is kept. Not known: sessions, sockets, credit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use crate::model::{ChannelNumber, ConsumerId, Delivery, InboxEvent, Outlet, QueueId};
+
+/// Bytes that may wait for one connection, by default: what is reserved and not yet released. One
+/// delivery always fits into an empty inbox, however large it is.
+pub const INBOX_BYTES_MAX: usize = 1 << 20;
+
+/// Events that a drained inbox may keep room for.
+const EVENT_ROOM_KEPT: usize = 32;
+
+/// A connection's inbox.
+#[derive(Debug)]
+pub struct Inbox {
+    bytes_max: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    events: VecDeque<InboxEvent>,
+    /// Reserved and not released.
+    held_bytes: usize,
+    /// Who was refused and has not been told since.
+    refused: Vec<(ConsumerId, QueueId)>,
+    /// Room was released since the last time that the refused were taken.
+    has_room_for_refused: bool,
+    is_closed: bool,
+    waker: Option<Waker>,
+}
+
+impl Inbox {
+    /// An empty inbox for at most `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            inner: Mutex::default(),
+        })
+    }
+
+    /// Moves every event to `events`. Returns the bytes of the deliveries among them, which stay held
+    /// until [`Inbox::release`]: that is how a socket that takes nothing stops new deliveries.
+    pub fn drain(&self, events: &mut Vec<InboxEvent>) -> usize {
+        let mut inner = self.inner.lock();
+        let bytes = inner.events.iter().map(cost_bytes).sum();
+        events.extend(inner.events.drain(..));
+        if inner.events.capacity() > EVENT_ROOM_KEPT {
+            inner.events = VecDeque::new();
+        }
+        bytes
+    }
+
+    /// Gives room back, once the bytes have gone on. The caller then asks [`Inbox::take_refused`].
+    pub fn release(&self, bytes: usize) {
+        self.inner.lock().release(bytes, self.bytes_max);
+    }
+
+    /// Moves to `refused` the consumers that found the inbox full, if it is half empty by now. Their
+    /// queues must be told that they are ready.
+    pub fn take_refused(&self, refused: &mut Vec<(ConsumerId, QueueId)>) {
+        let mut inner = self.inner.lock();
+        if !inner.has_room_for_refused {
+            return;
+        }
+        inner.has_room_for_refused = false;
+        refused.append(&mut inner.refused);
+        inner.refused = Vec::new();
+    }
+
+    /// Takes the deliveries for a consumer that was cancelled, to be sent before the answer. They leave
+    /// the inbox, so their bytes are released.
+    pub fn take_for_consumer(&self, consumer: ConsumerId) -> Vec<Delivery> {
+        self.take(|event| match event {
+            InboxEvent::Deliver(delivery) => delivery.consumer == consumer,
+            InboxEvent::ConsumerCancelled { .. } => false,
+        })
+    }
+
+    /// Takes the deliveries for a channel that ended, to be given back. What else waits for it goes.
+    pub fn take_for_channel(&self, channel: ChannelNumber) -> Vec<Delivery> {
+        self.take(|event| match event {
+            InboxEvent::Deliver(delivery) => delivery.channel == channel,
+            InboxEvent::ConsumerCancelled { channel: other, .. } => *other == channel,
+        })
+    }
+
+    /// Closes the inbox and takes what is left. The caller has removed its consumers from their queues
+    /// before, so that nothing can be on its way here.
+    pub fn close(&self) -> Vec<Delivery> {
+        {
+            let mut inner = self.inner.lock();
+            inner.is_closed = true;
+            inner.waker = None;
+            inner.refused = Vec::new();
+        }
+        self.take(|_| true)
+    }
+
+    /// Bytes reserved and not released.
+    pub fn held_bytes(&self) -> usize {
+        self.inner.lock().held_bytes
+    }
+
+    /// Ready when there is something to drain or a refused consumer to be told; else `cx` is woken when
+    /// there is. One task polls.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.lock();
+        if !inner.events.is_empty() || inner.has_room_for_refused {
+            return Poll::Ready(());
+        }
+        match &mut inner.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    fn take(&self, is_wanted: impl Fn(&InboxEvent) -> bool) -> Vec<Delivery> {
+        let mut inner = self.inner.lock();
+        if !inner.events.iter().any(&is_wanted) {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        for event in std::mem::take(&mut inner.events) {
+            if !is_wanted(&event) {
+                inner.events.push_back(event);
+                continue;
+            }
+            bytes += cost_bytes(&event);
+            if let InboxEvent::Deliver(delivery) = event {
+                taken.push(delivery);
+            }
+        }
+        inner.release(bytes, self.bytes_max);
+        taken
+    }
+}
+
+impl Inner {
+    fn release(&mut self, bytes: usize, bytes_max: usize) {
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        if self.held_bytes <= bytes_max / 2 && !self.refused.is_empty() {
+            self.has_room_for_refused = true;
+        }
+    }
+}
+
+impl Outlet for Inbox {
+    fn try_reserve(&self, consumer: ConsumerId, queue: QueueId, bytes: usize) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.is_closed {
+            return false;
+        }
+        if inner.held_bytes == 0 || inner.held_bytes.saturating_add(bytes) <= self.bytes_max {
+            inner.held_bytes += bytes;
+            return true;
+        }
+        inner.refused.push((consumer, queue));
+        false
+    }
+
+    fn push(&self, event: InboxEvent) {
+        let mut inner = self.inner.lock();
+        if !inner.is_closed {
+            inner.events.push_back(event);
+        }
+    }
+
+    fn wake(&self) {
+        let waker = self.inner.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// What a queue reserved for an event.
+fn cost_bytes(event: &InboxEvent) -> usize {
+    match event {
+        InboxEvent::Deliver(delivery) => delivery.message.cost_bytes(),
+        InboxEvent::ConsumerCancelled { .. } => 0,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::model::{Message, Position};
+    use crate::protocol::PropertyFacts;
+
+    const QUEUE: QueueId = QueueId(1);
+
+    fn delivery(
+        channel: ChannelNumber,
+        consumer: u64,
+        position: u64,
+        body_bytes: usize,
+    ) -> Delivery {
+        let body = vec![0; body_bytes];
+        let message = Message::copied("".into(), b"", &[0, 0], PropertyFacts::default(), &body);
+        Delivery {
+            channel,
+            consumer: ConsumerId(consumer),
+            consumer_tag: "tag".into(),
+            queue: Some(QUEUE),
+            position: Position(position),
+            redelivered: false,
+            no_ack: false,
+            message: Arc::new(message),
+            counts: None,
+        }
+    }
+
+    fn offer(inbox: &Inbox, delivery: Delivery) -> bool {
+        let cost = delivery.message.cost_bytes();
+        let fits = inbox.try_reserve(delivery.consumer, QUEUE, cost);
+        if fits {
+            inbox.push(InboxEvent::Deliver(delivery));
+        }
+        fits
+    }
+
+    fn drain(inbox: &Inbox) -> (Vec<InboxEvent>, usize) {
+        let mut events = Vec::new();
+        let bytes = inbox.drain(&mut events);
+        (events, bytes)
+    }
+
+    fn refused(inbox: &Inbox) -> Vec<(ConsumerId, QueueId)> {
+        let mut refused = Vec::new();
+        inbox.take_refused(&mut refused);
+        refused
+    }
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn drained_bytes_stay_held_until_they_are_released() {
+        let inbox = Inbox::new(1000);
+        assert!(offer(&inbox, delivery(1, 1, 1, 600)));
+        assert!(!offer(&inbox, delivery(1, 1, 2, 600)));
+        let (events, bytes) = drain(&inbox);
+        assert_eq!(events.len(), 1);
+        assert_eq!(inbox.held_bytes(), bytes);
+        assert!(!offer(&inbox, delivery(1, 1, 2, 600)));
+        inbox.release(bytes);
+        assert_eq!(inbox.held_bytes(), 0);
+        assert!(offer(&inbox, delivery(1, 1, 2, 600)));
+    }
+
+    #[test]
+    fn one_delivery_always_fits_into_an_empty_inbox() {
+        let inbox = Inbox::new(1000);
+        assert!(offer(&inbox, delivery(1, 1, 1, 1_000_000)));
+        assert!(!offer(&inbox, delivery(1, 1, 2, 1)));
+    }
+
+    #[test]
+    fn the_refused_are_told_once_when_half_is_free() {
+        let inbox = Inbox::new(1000);
+        while offer(&inbox, delivery(1, 1, 1, 100)) {}
+        assert!(!offer(&inbox, delivery(1, 2, 1, 100)));
+        let (_, bytes) = drain(&inbox);
+        inbox.release(bytes / 4);
+        assert!(refused(&inbox).is_empty());
+        inbox.release(bytes / 2);
+        assert_eq!(
+            refused(&inbox),
+            [(ConsumerId(1), QUEUE), (ConsumerId(2), QUEUE)]
+        );
+        assert!(refused(&inbox).is_empty());
+    }
+
+    #[test]
+    fn deliveries_of_a_consumer_or_a_channel_can_be_taken_back() {
+        let inbox = Inbox::new(100_000);
+        for (channel, consumer, position) in [(1, 1, 1), (1, 2, 2), (2, 3, 3), (1, 1, 4)] {
+            assert!(offer(&inbox, delivery(channel, consumer, position, 10)));
+        }
+        inbox.push(InboxEvent::ConsumerCancelled {
+            channel: 1,
+            consumer: ConsumerId(2),
+        });
+        let positions = |deliveries: Vec<Delivery>| -> Vec<u64> {
+            deliveries
+                .iter()
+                .map(|delivery| delivery.position.0)
+                .collect()
+        };
+        assert_eq!(positions(inbox.take_for_consumer(ConsumerId(1))), [1, 4]);
+        assert_eq!(positions(inbox.take_for_channel(1)), [2]);
+        let (events, bytes) = drain(&inbox);
+        assert_eq!(events.len(), 1);
+        assert_eq!(inbox.held_bytes(), bytes);
+    }
+
+    #[test]
+    fn a_closed_inbox_takes_nothing_and_gives_back_the_rest() {
+        let inbox = Inbox::new(1000);
+        assert!(offer(&inbox, delivery(1, 1, 1, 10)));
+        assert_eq!(inbox.close().len(), 1);
+        assert!(!offer(&inbox, delivery(1, 1, 2, 10)));
+        inbox.push(InboxEvent::Deliver(delivery(1, 1, 3, 10)));
+        assert!(drain(&inbox).0.is_empty());
+    }
+
+    #[test]
+    fn the_task_is_woken_once_for_what_came() {
+        let inbox = Inbox::new(1000);
+        let counter = Arc::new(Counter::default());
+        let waker = Waker::from(Arc::clone(&counter));
+        let mut cx = Context::from_waker(&waker);
+        assert_eq!(inbox.poll_ready(&mut cx), Poll::Pending);
+        offer(&inbox, delivery(1, 1, 1, 10));
+        inbox.wake();
+        inbox.wake();
+        assert_eq!(counter.0.load(Ordering::SeqCst), 1);
+        assert_eq!(inbox.poll_ready(&mut cx), Poll::Ready(()));
+        drain(&inbox);
+        assert_eq!(inbox.poll_ready(&mut cx), Poll::Pending);
+    }
+
+    #[test]
+    fn an_idle_inbox_is_small() {
+        assert!(size_of::<Inbox>() <= 160);
+    }
+}

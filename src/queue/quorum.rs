@@ -1,0 +1,99 @@
+//! What only quorum queues have: returns that wait a while, and consumers that take too long.
+//!
+//! In: entries with the time at which they are due, hand-outs with the time by which they must be
+//! settled. Out: those whose time has come. Classic queues have none of this (behaviour 2.9, 2.11).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::arguments::{DelayedRetry, DelayedRetryKind};
+use super::ready::{Deadline, Entry};
+use crate::model::{Position, WallMs};
+
+/// The parts of a quorum queue that a classic one does without.
+#[derive(Debug, Default)]
+pub struct Quorum {
+    /// Returns that wait, by the time at which they are served again.
+    delayed: BTreeMap<(WallMs, Position), Entry>,
+    delayed_body_bytes: u64,
+    /// Hand-outs by the time at which they must be settled.
+    settle_by: BTreeSet<(WallMs, Position)>,
+}
+
+impl Quorum {
+    /// Returns that wait.
+    pub fn delayed_messages(&self) -> u64 {
+        self.delayed.len() as u64
+    }
+
+    /// Bytes of their bodies.
+    pub fn delayed_body_bytes(&self) -> u64 {
+        self.delayed_body_bytes
+    }
+
+    /// Keeps a return back until `ready_at_ms`.
+    pub fn delay(&mut self, ready_at_ms: WallMs, entry: Entry) {
+        self.delayed_body_bytes += entry.message.body_bytes() as u64;
+        self.delayed.insert((ready_at_ms, entry.position), entry);
+    }
+
+    /// A delayed entry that is to be served again.
+    pub fn pop_due(&mut self, now_ms: WallMs) -> Option<Entry> {
+        let first = self.delayed.first_entry()?;
+        if first.key().0 > now_ms {
+            return None;
+        }
+        let entry = first.remove();
+        self.delayed_body_bytes -= entry.message.body_bytes() as u64;
+        Some(entry)
+    }
+
+    /// A hand-out must be settled in time.
+    pub fn watch(&mut self, settle_by_ms: WallMs, position: Position) {
+        self.settle_by.insert((settle_by_ms, position));
+    }
+
+    /// A hand-out is settled.
+    pub fn unwatch(&mut self, settle_by_ms: WallMs, position: Position) {
+        self.settle_by.remove(&(settle_by_ms, position));
+    }
+
+    /// A hand-out whose time is over.
+    pub fn first_overdue(&self, now_ms: WallMs) -> Option<Position> {
+        let (settle_by_ms, position) = self.settle_by.first()?;
+        (*settle_by_ms <= now_ms).then_some(*position)
+    }
+
+    /// When something here is due next.
+    pub fn next_deadline(&self) -> Deadline {
+        let delayed = self.delayed.first_key_value().map(|(key, _)| key.0);
+        let overdue = self
+            .settle_by
+            .first()
+            .map(|(settle_by_ms, _)| *settle_by_ms);
+        delayed
+            .into_iter()
+            .chain(overdue)
+            .min()
+            .map_or(Deadline::NEVER, Deadline)
+    }
+}
+
+/// When a return is served again, or `None` for at once (`rabbit_fifo.erl:should_delay/5`).
+pub fn delayed_until(
+    retry: Option<DelayedRetry>,
+    counts_as_failed: bool,
+    failed: u32,
+    now_ms: WallMs,
+) -> Option<WallMs> {
+    let retry = retry?;
+    let applies = match retry.kind {
+        DelayedRetryKind::All => true,
+        DelayedRetryKind::Failed => counts_as_failed,
+        DelayedRetryKind::Returned => !counts_as_failed,
+    };
+    let delay_ms = retry
+        .min_ms
+        .saturating_mul(u64::from(failed.max(1)))
+        .min(retry.max_ms);
+    applies.then(|| now_ms.saturating_add(delay_ms))
+}
