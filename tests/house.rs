@@ -97,8 +97,11 @@ const TEXT_ENDINGS: [&str; 12] = [
     ".rs", ".toml", ".md", ".py", ".sh", ".js", ".ts", ".html", ".css", ".yml", ".yaml", ".conf",
 ];
 
-/// Folders without text of ours.
-const SKIPPED_FOLDERS: [&str; 5] = ["target", ".git", "node_modules", ".venv", "__pycache__"];
+/// Folders without text of ours, beside those whose names begin with a dot.
+const SKIPPED_FOLDERS: [&str; 3] = ["target", "node_modules", "__pycache__"];
+
+/// The one with a dot that holds ours.
+const DOTTED_FOLDER: &str = ".github";
 
 /// A file of this repository.
 struct File {
@@ -476,7 +479,8 @@ fn files(folder: &str, endings: &[&str]) -> Vec<File> {
         entries.sort();
         for entry in entries {
             let name = entry.file_name().unwrap().to_string_lossy().into_owned();
-            if entry.is_symlink() || SKIPPED_FOLDERS.contains(&&*name) {
+            let is_hidden = name.starts_with('.') && name != DOTTED_FOLDER;
+            if is_hidden || entry.is_symlink() || SKIPPED_FOLDERS.contains(&&*name) {
                 continue;
             } else if entry.is_dir() {
                 pending.push(entry);
