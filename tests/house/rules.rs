@@ -1,28 +1,24 @@
-//! The rules of the house: which module may know which, what the pure ones may not do, how files look.
+//! The rules themselves, each a function from a file to its offences, with line numbers.
 //!
-//! In: the sources of this repository, as text; out: a list of offences with file and line. The text is
-//! read plainly (comments and strings blanked, paths taken from tokens), which is enough for rules about
-//! names. Each rule is also held against snippets that break it.
+//! In: a file as text; out: what is wrong with it. Where the files are is not known here. Each rule is
+//! also held against snippets that keep it and snippets that break it.
 
-#![allow(clippy::unwrap_used)]
-
-use std::fs;
-use std::path::{Path, PathBuf};
+use crate::reader::{CodePath, blank, paths, without_tests};
 
 /// The modules of the crate's root.
-const MODULES: [&str; 12] = [
+pub const MODULES: [&str; 12] = [
     "config", "protocol", "model", "session", "routing", "queue", "store", "auth", "broker",
     "server", "http", "cli",
 ];
 
 /// What a module may import of the others.
-enum May {
+pub enum May {
     Only(&'static [&'static str]),
     AllBut(&'static [&'static str]),
 }
 
 /// docs/architecture.md, the import rules.
-const IMPORT_RULES: [(&str, May); 7] = [
+pub const IMPORT_RULES: [(&str, May); 7] = [
     ("protocol", May::Only(&[])),
     ("model", May::Only(&["protocol"])),
     ("session", May::Only(&["model", "protocol"])),
@@ -36,7 +32,7 @@ const IMPORT_RULES: [(&str, May); 7] = [
 ];
 
 /// Folders whose code does no input or output, holds no lock and asks no clock.
-const PURE_FOLDERS: [&str; 5] = [
+pub const PURE_FOLDERS: [&str; 5] = [
     "src/protocol/",
     "src/model/",
     "src/session/",
@@ -46,7 +42,7 @@ const PURE_FOLDERS: [&str; 5] = [
 
 /// The files among them that own a lock, so that the others need none: around a queue's state, around a
 /// connection's inbox, and around the window that several queues share.
-const SHELL_FILES: [&str; 3] = [
+pub const SHELL_FILES: [&str; 3] = [
     "src/queue/handle.rs",
     "src/queue/inbox.rs",
     "src/model/window.rs",
@@ -92,22 +88,11 @@ const MACHINE_PATHS: [(&str, &str); 4] = [
     ("/Us", "ers/"),
 ];
 
-/// Names of text files in which paths are looked for.
-const TEXT_ENDINGS: [&str; 12] = [
-    ".rs", ".toml", ".md", ".py", ".sh", ".js", ".ts", ".html", ".css", ".yml", ".yaml", ".conf",
-];
-
-/// Folders without text of ours, beside those whose names begin with a dot.
-const SKIPPED_FOLDERS: [&str; 3] = ["target", "node_modules", "__pycache__"];
-
-/// The one with a dot that holds ours.
-const DOTTED_FOLDER: &str = ".github";
-
 /// A file of this repository.
-struct File {
+pub struct File {
     /// From the repository's root, with `/`.
-    path: String,
-    text: String,
+    pub path: String,
+    pub text: String,
 }
 
 impl File {
@@ -125,7 +110,7 @@ impl File {
     }
 
     /// The module of the crate's root to which it belongs.
-    fn module(&self) -> Option<&str> {
+    pub fn module(&self) -> Option<&str> {
         let inner = self.path.strip_prefix("src/")?;
         let name = inner.split(['/', '.']).next()?;
         MODULES.contains(&name).then_some(name)
@@ -137,210 +122,6 @@ impl File {
         let folders = inner.matches('/').count();
         folders + usize::from(!inner.ends_with("mod.rs"))
     }
-}
-
-/// Comments, strings and characters replaced by blanks; every line stays where it is.
-fn blank(source: &str) -> String {
-    let bytes = source.as_bytes();
-    let mut out = bytes.to_vec();
-    let mut at = 0;
-    while at < bytes.len() {
-        let end = match bytes[at] {
-            b'/' if bytes[at..].starts_with(b"//") => find(bytes, at, b"\n"),
-            b'/' if bytes[at..].starts_with(b"/*") => block_comment_end(bytes, at),
-            b'"' => string_end(bytes, at),
-            b'\'' => character_end(bytes, at),
-            b'r' => raw_string_end(bytes, at),
-            byte if byte == b'_' || byte.is_ascii_alphanumeric() => {
-                at += 1;
-                // The rest of a word is none of the cases above, but `br"…"` and `b"…"` end in a string.
-                while at < bytes.len() && bytes[at].is_ascii_alphanumeric() && bytes[at] != b'r' {
-                    at += 1;
-                }
-                continue;
-            }
-            _ => at,
-        };
-        if end == at {
-            at += 1;
-            continue;
-        }
-        for byte in &mut out[at..end] {
-            if *byte != b'\n' {
-                *byte = b' ';
-            }
-        }
-        at = end;
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn find(bytes: &[u8], from: usize, wanted: &[u8]) -> usize {
-    bytes[from..]
-        .windows(wanted.len())
-        .position(|window| window == wanted)
-        .map_or(bytes.len(), |place| from + place)
-}
-
-fn block_comment_end(bytes: &[u8], from: usize) -> usize {
-    let (mut at, mut depth) = (from + 2, 1);
-    while at < bytes.len() && depth > 0 {
-        if bytes[at..].starts_with(b"/*") {
-            (at, depth) = (at + 2, depth + 1);
-        } else if bytes[at..].starts_with(b"*/") {
-            (at, depth) = (at + 2, depth - 1);
-        } else {
-            at += 1;
-        }
-    }
-    at
-}
-
-fn string_end(bytes: &[u8], from: usize) -> usize {
-    let mut at = from + 1;
-    while at < bytes.len() && bytes[at] != b'"' {
-        at += if bytes[at] == b'\\' { 2 } else { 1 };
-    }
-    (at + 1).min(bytes.len())
-}
-
-/// The end of a character, or `from` if this is a lifetime.
-fn character_end(bytes: &[u8], from: usize) -> usize {
-    if bytes.get(from + 1) == Some(&b'\\') {
-        return (find(bytes, from + 3, b"'") + 1).min(bytes.len());
-    }
-    let rest = String::from_utf8_lossy(&bytes[from + 1..bytes.len().min(from + 6)]).into_owned();
-    let mut characters = rest.chars();
-    match (characters.next(), characters.next()) {
-        (Some(character), Some('\'')) => from + 2 + character.len_utf8(),
-        _ => from,
-    }
-}
-
-/// The end of `r"…"` or `r#"…"#`, or `from` if this is none.
-fn raw_string_end(bytes: &[u8], from: usize) -> usize {
-    let hashes = bytes[from + 1..]
-        .iter()
-        .take_while(|byte| **byte == b'#')
-        .count();
-    let quote = from + 1 + hashes;
-    if bytes.get(quote) != Some(&b'"') {
-        return from;
-    }
-    let closing = [b"\"".as_slice(), &vec![b'#'; hashes]].concat();
-    (find(bytes, quote + 1, &closing) + closing.len()).min(bytes.len())
-}
-
-/// Blanked code without what stands under `#[cfg(test)]`.
-fn without_tests(code: &str) -> String {
-    let mut out = code.to_owned();
-    while let Some(start) = out.find("#[cfg(test)]") {
-        let rest = &out[start..];
-        let open = rest.find('{').unwrap_or(rest.len());
-        let length = match rest.find(';') {
-            Some(semicolon) if semicolon < open => semicolon + 1,
-            _ => matching_brace(rest, open),
-        };
-        let blanked: String = rest[..length]
-            .chars()
-            .map(|character| if character == '\n' { '\n' } else { ' ' })
-            .collect();
-        out.replace_range(start..start + length, &blanked);
-    }
-    out
-}
-
-fn matching_brace(text: &str, open: usize) -> usize {
-    let mut depth = 0;
-    for (place, character) in text.char_indices().skip_while(|(place, _)| *place < open) {
-        match character {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return place + 1;
-        }
-    }
-    text.len()
-}
-
-/// A path in the code, with the line where it ends.
-#[derive(Debug, PartialEq, Eq)]
-struct CodePath {
-    segments: Vec<String>,
-    line: usize,
-}
-
-/// All paths of at least two segments in blanked code; `a::{b, c::d}` gives `a::b` and `a::c::d`.
-fn paths(code: &str) -> Vec<CodePath> {
-    let mut tokens = Vec::new();
-    for (number, line) in code.lines().enumerate() {
-        let mut rest = line;
-        while let Some(first) = rest.chars().next() {
-            let word = rest
-                .find(|character: char| character != '_' && !character.is_alphanumeric())
-                .unwrap_or(rest.len());
-            let length = if word > 0 {
-                word
-            } else if rest.starts_with("::") {
-                2
-            } else {
-                first.len_utf8()
-            };
-            if !first.is_whitespace() {
-                tokens.push((&rest[..length], number + 1));
-            }
-            rest = &rest[length..];
-        }
-    }
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        at = path_tree(&tokens, at, &mut Vec::new(), &mut found).max(at + 1);
-    }
-    found.retain(|path| path.segments.len() > 1);
-    found
-}
-
-/// Reads a path or tree of paths that begins at `at`; gives back where it ends.
-fn path_tree(
-    tokens: &[(&str, usize)],
-    mut at: usize,
-    prefix: &mut Vec<String>,
-    found: &mut Vec<CodePath>,
-) -> usize {
-    let inherited = prefix.len();
-    while let Some((token, line)) = tokens.get(at) {
-        let is_word = token.starts_with(|first: char| first == '_' || first.is_alphanumeric());
-        match *token {
-            "{" if prefix.len() > inherited || inherited > 0 => {
-                at += 1;
-                while tokens.get(at).is_some_and(|(token, _)| *token != "}") {
-                    let next = path_tree(tokens, at, prefix, found);
-                    at = next.max(at + 1);
-                }
-                at += 1;
-                break;
-            }
-            token if is_word || (token == "*" && !prefix.is_empty()) => {
-                prefix.push(token.to_owned());
-                at += 1;
-                if tokens.get(at).is_some_and(|(next, _)| *next == "::") {
-                    at += 1;
-                    continue;
-                }
-                found.push(CodePath {
-                    segments: prefix.clone(),
-                    line: *line,
-                });
-                break;
-            }
-            _ => break,
-        }
-    }
-    prefix.truncate(inherited);
-    at
 }
 
 /// The module of the crate's root that a path leads to: through `crate::x`, or through enough `super`.
@@ -355,7 +136,7 @@ fn reached(path: &CodePath, depth: usize) -> Option<&str> {
     segments.get(place).map(String::as_str)
 }
 
-fn import_offences(file: &File) -> Vec<String> {
+pub fn import_offences(file: &File) -> Vec<String> {
     let Some(module) = file.module() else {
         return Vec::new();
     };
@@ -390,7 +171,7 @@ fn import_offences(file: &File) -> Vec<String> {
     offences
 }
 
-fn purity_offences(file: &File) -> Vec<String> {
+pub fn purity_offences(file: &File) -> Vec<String> {
     let is_pure = PURE_FOLDERS
         .iter()
         .any(|folder| file.path.starts_with(folder))
@@ -413,7 +194,7 @@ fn purity_offences(file: &File) -> Vec<String> {
     offences
 }
 
-fn appearance_offences(file: &File) -> Vec<String> {
+pub fn appearance_offences(file: &File) -> Vec<String> {
     if file.is_generated() {
         return Vec::new();
     }
@@ -431,7 +212,7 @@ fn appearance_offences(file: &File) -> Vec<String> {
     offences
 }
 
-fn unfinished_offences(file: &File) -> Vec<String> {
+pub fn unfinished_offences(file: &File) -> Vec<String> {
     let code = blank(&file.text);
     let mut offences = Vec::new();
     for (number, line) in file.text.lines().enumerate() {
@@ -453,7 +234,7 @@ fn unfinished_offences(file: &File) -> Vec<String> {
     offences
 }
 
-fn machine_path_offences(file: &File) -> Vec<String> {
+pub fn machine_path_offences(file: &File) -> Vec<String> {
     let mut offences = Vec::new();
     for (number, line) in file.text.lines().enumerate() {
         for (start, end) in MACHINE_PATHS {
@@ -466,105 +247,7 @@ fn machine_path_offences(file: &File) -> Vec<String> {
     offences
 }
 
-/// All text files below a folder of the repository, in the order of their paths.
-fn files(folder: &str, endings: &[&str]) -> Vec<File> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pending = vec![root.join(folder)];
-    let mut found = Vec::new();
-    while let Some(folder) = pending.pop() {
-        let mut entries: Vec<PathBuf> = fs::read_dir(&folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
-        entries.sort();
-        for entry in entries {
-            let name = entry.file_name().unwrap().to_string_lossy().into_owned();
-            let is_hidden = name.starts_with('.') && name != DOTTED_FOLDER;
-            if is_hidden || entry.is_symlink() || SKIPPED_FOLDERS.contains(&&*name) {
-                continue;
-            } else if entry.is_dir() {
-                pending.push(entry);
-            } else if endings.iter().any(|ending| name.ends_with(ending)) {
-                let path = entry.strip_prefix(root).unwrap().to_string_lossy();
-                found.push(File {
-                    path: path.replace('\\', "/"),
-                    text: String::from_utf8_lossy(&fs::read(&entry).unwrap()).into_owned(),
-                });
-            }
-        }
-    }
-    found.sort_by(|one, other| one.path.cmp(&other.path));
-    found
-}
-
-fn assert_none(files: &[File], rule: impl Fn(&File) -> Vec<String>) {
-    assert!(!files.is_empty(), "the rule was held against nothing");
-    let offences: Vec<String> = files.iter().flat_map(rule).collect();
-    assert!(offences.is_empty(), "{}", offences.join("\n"));
-}
-
-fn rust_files() -> Vec<File> {
-    ["src", "tests", "amqp-spec"]
-        .iter()
-        .flat_map(|folder| files(folder, &[".rs"]))
-        .collect()
-}
-
-#[test]
-fn modules_import_only_what_they_may_know() {
-    assert_none(&files("src", &[".rs"]), import_offences);
-}
-
-#[test]
-fn pure_modules_do_no_input_or_output_hold_no_lock_and_ask_no_clock() {
-    assert_none(&files("src", &[".rs"]), purity_offences);
-}
-
-#[test]
-fn files_are_short_and_say_first_what_they_are_for() {
-    assert_none(&rust_files(), appearance_offences);
-}
-
-#[test]
-fn nothing_unfinished_is_committed() {
-    assert_none(&rust_files(), unfinished_offences);
-}
-
-#[test]
-fn no_file_names_a_place_on_somebodys_machine() {
-    assert_none(&files("", &TEXT_ENDINGS), machine_path_offences);
-}
-
-#[test]
-fn the_rules_name_modules_and_files_that_exist() {
-    let sources = files("src", &[".rs"]);
-    for module in MODULES {
-        let is_there = sources.iter().any(|file| file.module() == Some(module));
-        assert!(is_there, "no file of module {module}");
-    }
-    let root = sources
-        .iter()
-        .find(|file| file.path == "src/lib.rs")
-        .unwrap();
-    for line in root.text.lines() {
-        if let Some(module) = line.strip_prefix("pub mod ") {
-            let module = module.trim_end_matches(';');
-            assert!(MODULES.contains(&module), "module {module} has no rule");
-        }
-    }
-    for folder in PURE_FOLDERS {
-        assert!(sources.iter().any(|file| file.path.starts_with(folder)));
-    }
-    for path in SHELL_FILES {
-        assert!(sources.iter().any(|file| file.path == path), "no {path}");
-    }
-    for (module, _) in IMPORT_RULES {
-        assert!(MODULES.contains(&module));
-    }
-}
-
-/// Each rule held against code that keeps it and code that breaks it.
-mod checker {
+mod tests {
     use super::*;
 
     fn file(path: &str, text: &str) -> File {
@@ -576,59 +259,6 @@ mod checker {
 
     fn check(rule: fn(&File) -> Vec<String>, path: &str, text: &str, expected: &[&str]) {
         assert_eq!(rule(&file(path, text)), expected, "{text}");
-    }
-
-    #[test]
-    fn comments_strings_and_characters_are_blanked_and_lines_stay() {
-        let check = |source: &str, expected: &str| assert_eq!(blank(source), expected);
-        check("a // b\nc", "a     \nc");
-        check("a /* b /* c */ d */ e", "a                   e");
-        check("a(\"b \\\" c\", d)", "a(        , d)");
-        check("r#\"b\"\"# c", "        c");
-        check("br\"\\\" c", "b     c");
-        check("for r in bar", "for r in bar");
-        check("r#type", "r#type");
-        check(
-            "'\"' x '\\'' y '\\u{1}' z 'é'",
-            "    x      y         z     ",
-        );
-        check("fn f<'a>(x: &'a str)", "fn f<'a>(x: &'a str)");
-        check("b'\"' c", "b    c");
-        check("\"open", "     ");
-    }
-
-    #[test]
-    fn paths_are_found_in_uses_trees_and_expressions() {
-        let check = |code: &str, expected: &[(&str, usize)]| {
-            let found: Vec<(String, usize)> = paths(code)
-                .into_iter()
-                .map(|path| (path.segments.join("::"), path.line))
-                .collect();
-            let expected: Vec<(String, usize)> = expected
-                .iter()
-                .map(|(path, line)| (path.to_string(), *line))
-                .collect();
-            assert_eq!(found, expected, "{code}");
-        };
-        check("use crate::a::B;", &[("crate::a::B", 1)]);
-        check(
-            "use crate::{\n    a::{B, self},\n    c::*,\n};\nx::y()",
-            &[
-                ("crate::a::B", 2),
-                ("crate::a::self", 2),
-                ("crate::c::*", 3),
-                ("x::y", 5),
-            ],
-        );
-        check(
-            "let a = crate :: b :: c(d, e::F { g: h });",
-            &[("crate::b::c", 1), ("e::F", 1)],
-        );
-        check("Vec::<u8>::new() * a", &[]);
-        check(
-            "match a { B::C { d } => e::f, _ => {} }",
-            &[("B::C", 1), ("e::f", 1)],
-        );
     }
 
     #[test]
