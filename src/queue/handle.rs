@@ -10,12 +10,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::arguments::{
-    Declared, PolicySettings, QueueKind, QueueSettings, check_equivalence, check_exclusive_access,
-    parse_expiration,
-};
+use super::arguments::{Declared, check_equivalence, check_exclusive_access, parse_expiration};
 use super::consumers::{ConsumerSnapshot, NewConsumer};
 use super::effects::Effects;
+use super::kind::QueueKind;
+use super::settings::{PolicySettings, QueueSettings};
 use super::state::{ConsumeRefusal, GetRefusal, Published, QueueSnapshot, QueueState};
 use crate::model::{
     ChannelNumber, ConnectionId, ConsumerId, Got, Message, Name, Now, Position, QueueCounts,
