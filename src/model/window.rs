@@ -119,3 +119,39 @@ impl ChannelWindow {
             .store(parked.len() as u32, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_refused_first_is_woken_first_and_stands_once_in_the_line() {
+        let window = ChannelWindow::default();
+        window.set_limit(1);
+        let ids = |number| (QueueId(number), ConsumerId(number));
+        assert!(window.try_reserve_or_park(QueueId(1), ConsumerId(1)));
+        for number in [2, 3, 2] {
+            assert!(!window.try_reserve_or_park(QueueId(number), ConsumerId(number)));
+        }
+        assert!(!window.has_room() && window.has_parked());
+        window.release();
+        assert!(window.has_room());
+        assert_eq!(window.take_parked(), Some(ids(2)));
+        window.forget(ConsumerId(3));
+        assert_eq!(window.take_parked(), None);
+        assert!(!window.has_parked());
+    }
+
+    #[test]
+    fn without_a_limit_places_are_counted_all_the_same() {
+        let window = ChannelWindow::default();
+        assert!(window.try_reserve() && window.try_reserve());
+        assert_eq!(window.outstanding(), 2);
+        window.set_limit(2);
+        assert!(!window.try_reserve());
+        window.release();
+        window.release();
+        window.release();
+        assert_eq!(window.outstanding(), 0);
+    }
+}

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::arguments::{ConsumeArguments, QueueKind};
+use super::arguments::ConsumeArguments;
 use super::effects::Effects;
+use super::kind::QueueKind;
 use crate::model::{ChannelNumber, ChannelWindow, ConsumerId, Name, Outlet, QueueId};
 use crate::protocol::FieldTable;
 

@@ -169,3 +169,193 @@ fn death_table(death: &Death) -> FieldTable {
     push("routing-keys", Value::Array(keys.collect()));
     table
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn now(wall_ms: u64) -> Now {
+        Now {
+            monotonic: Instant::now(),
+            wall_ms: 0,
+        }
+        .after(Duration::from_millis(wall_ms))
+    }
+
+    fn message(properties: &Properties) -> Message {
+        let encoded = properties.to_encoded();
+        let facts = PropertyFacts::of(&encoded).unwrap();
+        Message::copied("ex".into(), b"key", &encoded, facts, b"body")
+    }
+
+    fn die(message: &Message, queue: &str, reason: DeathReason, wall_ms: u64) -> Message {
+        with_death(
+            message,
+            &queue.into(),
+            reason,
+            now(wall_ms),
+            &"dlx".into(),
+            None,
+        )
+    }
+
+    fn headers(message: &Message) -> FieldTable {
+        Properties::decode(message.properties())
+            .unwrap()
+            .headers
+            .unwrap()
+    }
+
+    fn counts(message: &Message) -> Vec<(String, i64)> {
+        let headers = headers(message);
+        let deaths = headers.get("x-death").unwrap().as_array().unwrap();
+        deaths
+            .iter()
+            .map(|death| {
+                let death = death.as_table().unwrap();
+                let queue = death.get("queue").unwrap().as_str().unwrap();
+                (
+                    queue.to_owned(),
+                    death.get("count").unwrap().as_i64().unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_first_death_writes_every_header_with_its_type() {
+        let copies = Value::Array(vec![Value::from("copy")]);
+        let before = message(&Properties {
+            expiration: Some(ShortString::from_static("60")),
+            headers: Some(
+                [("CC", copies.clone())]
+                    .into_iter()
+                    .map(|(name, value)| (ShortString::from_static(name), value))
+                    .collect(),
+            ),
+            delivery_mode: Some(2),
+            ..Properties::default()
+        });
+        let after = die(&before, "q", DeathReason::Expired, 12_345);
+        assert_eq!(after.exchange().as_ref(), "dlx");
+        assert_eq!(after.routing_key(), b"key");
+        assert_eq!(after.body(), before.body());
+        assert!(after.facts().is_persistent());
+        assert!(!after.facts().has_expiration());
+        let headers = headers(&after);
+        let text = |name: &str| headers.get(name).unwrap().as_str().unwrap().to_owned();
+        for which in ["first", "last"] {
+            assert_eq!(text(&format!("x-{which}-death-reason")), "expired");
+            assert_eq!(text(&format!("x-{which}-death-queue")), "q");
+            assert_eq!(text(&format!("x-{which}-death-exchange")), "ex");
+        }
+        assert_eq!(headers.get("CC"), Some(&copies));
+        let names: Vec<_> = headers
+            .iter()
+            .map(|(name, _)| name.as_str().unwrap().to_owned())
+            .collect();
+        assert!(names.is_sorted());
+        let death = headers.get("x-death").unwrap().as_array().unwrap()[0].clone();
+        let expected: FieldTable = [
+            ("original-expiration", Value::from("60")),
+            ("count", Value::I64(1)),
+            ("reason", Value::from("expired")),
+            ("queue", Value::from("q")),
+            ("time", Value::Timestamp(12)),
+            ("exchange", Value::from("ex")),
+            (
+                "routing-keys",
+                Value::Array(vec![Value::from("key"), Value::from("copy")]),
+            ),
+        ]
+        .into_iter()
+        .map(|(name, value)| (ShortString::from_static(name), value))
+        .collect();
+        assert_eq!(death, Value::Table(expected));
+    }
+
+    #[test]
+    fn a_routing_key_of_the_queue_replaces_key_and_copies() {
+        let copies = Value::Array(vec![Value::from("copy")]);
+        let mut table = FieldTable::new();
+        table.push(ShortString::from_static("CC"), copies);
+        let before = message(&Properties {
+            headers: Some(table),
+            ..Properties::default()
+        });
+        let after = with_death(
+            &before,
+            &"q".into(),
+            DeathReason::Rejected,
+            now(0),
+            &"dlx".into(),
+            Some("other"),
+        );
+        assert_eq!(after.routing_key(), b"other");
+        assert!(!after.facts().has_cc());
+        assert!(!headers(&after).contains("CC"));
+    }
+
+    #[test]
+    fn deaths_are_merged_by_queue_and_reason_and_the_latest_comes_first() {
+        let mut letter = message(&Properties::default());
+        for round in 0..3 {
+            letter = die(&letter, "a", DeathReason::Rejected, round * 1000);
+            letter = die(&letter, "b", DeathReason::Expired, round * 1000);
+        }
+        assert_eq!(counts(&letter), [("b".to_owned(), 3), ("a".to_owned(), 3)]);
+        letter = die(&letter, "a", DeathReason::Rejected, 9000);
+        assert_eq!(counts(&letter), [("a".to_owned(), 4), ("b".to_owned(), 3)]);
+        let headers = headers(&letter);
+        let first = headers.get("x-death").unwrap().as_array().unwrap()[0]
+            .as_table()
+            .unwrap();
+        assert_eq!(first.get("time"), Some(&Value::Timestamp(0)));
+        assert_eq!(
+            headers.get("x-first-death-exchange"),
+            Some(&Value::from("ex"))
+        );
+        assert_eq!(
+            headers.get("x-last-death-exchange"),
+            Some(&Value::from("dlx"))
+        );
+        assert_eq!(headers.get("x-last-death-queue"), Some(&Value::from("a")));
+    }
+
+    #[test]
+    fn a_publishers_own_x_death_counts_for_nothing() {
+        for own in [
+            Value::from("text"),
+            Value::Array(vec![Value::Void, Value::Void]),
+            Value::Void,
+        ] {
+            let mut table = FieldTable::new();
+            table.push(ShortString::from_static("x-death"), own);
+            let before = message(&Properties {
+                headers: Some(table),
+                ..Properties::default()
+            });
+            assert!(!is_cycle(&before, "q"));
+            let after = die(&before, "q", DeathReason::Expired, 0);
+            assert_eq!(counts(&after), [("q".to_owned(), 1)]);
+        }
+    }
+
+    #[test]
+    fn a_loop_without_rejection_is_a_cycle() {
+        let fresh = message(&Properties::default());
+        let expired = die(&fresh, "a", DeathReason::Expired, 0);
+        assert!(is_cycle(&expired, "a"));
+        assert!(!is_cycle(&expired, "b"));
+        let twice = die(&expired, "b", DeathReason::MaxLen, 0);
+        assert!(is_cycle(&twice, "a"));
+        let rejected = die(&expired, "b", DeathReason::Rejected, 0);
+        assert!(!is_cycle(&rejected, "a"));
+        let later = die(&rejected, "c", DeathReason::Expired, 0);
+        assert!(!is_cycle(&later, "a"));
+        assert!(is_cycle(&later, "c"));
+    }
+}

@@ -191,3 +191,158 @@ fn cost_bytes(event: &InboxEvent) -> usize {
         InboxEvent::ConsumerCancelled { .. } => 0,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::model::{Message, Position};
+    use crate::protocol::PropertyFacts;
+
+    const QUEUE: QueueId = QueueId(1);
+
+    fn delivery(
+        channel: ChannelNumber,
+        consumer: u64,
+        position: u64,
+        body_bytes: usize,
+    ) -> Delivery {
+        let body = vec![0; body_bytes];
+        let message = Message::copied("".into(), b"", &[0, 0], PropertyFacts::default(), &body);
+        Delivery {
+            channel,
+            consumer: ConsumerId(consumer),
+            consumer_tag: "tag".into(),
+            queue: Some(QUEUE),
+            position: Position(position),
+            redelivered: false,
+            no_ack: false,
+            message: Arc::new(message),
+            counts: None,
+        }
+    }
+
+    fn offer(inbox: &Inbox, delivery: Delivery) -> bool {
+        let cost = delivery.message.cost_bytes();
+        let fits = inbox.try_reserve(delivery.consumer, QUEUE, cost);
+        if fits {
+            inbox.push(InboxEvent::Deliver(delivery));
+        }
+        fits
+    }
+
+    fn drain(inbox: &Inbox) -> (Vec<InboxEvent>, usize) {
+        let mut events = Vec::new();
+        let bytes = inbox.drain(&mut events);
+        (events, bytes)
+    }
+
+    fn refused(inbox: &Inbox) -> Vec<(ConsumerId, QueueId)> {
+        let mut refused = Vec::new();
+        inbox.take_refused(&mut refused);
+        refused
+    }
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn drained_bytes_stay_held_until_they_are_released() {
+        let inbox = Inbox::new(1000);
+        assert!(offer(&inbox, delivery(1, 1, 1, 600)));
+        assert!(!offer(&inbox, delivery(1, 1, 2, 600)));
+        let (events, bytes) = drain(&inbox);
+        assert_eq!(events.len(), 1);
+        assert_eq!(inbox.held_bytes(), bytes);
+        assert!(!offer(&inbox, delivery(1, 1, 2, 600)));
+        inbox.release(bytes);
+        assert_eq!(inbox.held_bytes(), 0);
+        assert!(offer(&inbox, delivery(1, 1, 2, 600)));
+    }
+
+    #[test]
+    fn one_delivery_always_fits_into_an_empty_inbox() {
+        let inbox = Inbox::new(1000);
+        assert!(offer(&inbox, delivery(1, 1, 1, 1_000_000)));
+        assert!(!offer(&inbox, delivery(1, 1, 2, 1)));
+    }
+
+    #[test]
+    fn the_refused_are_told_once_when_half_is_free() {
+        let inbox = Inbox::new(1000);
+        while offer(&inbox, delivery(1, 1, 1, 100)) {}
+        assert!(!offer(&inbox, delivery(1, 2, 1, 100)));
+        let (_, bytes) = drain(&inbox);
+        inbox.release(bytes / 4);
+        assert!(refused(&inbox).is_empty());
+        inbox.release(bytes / 2);
+        assert_eq!(
+            refused(&inbox),
+            [(ConsumerId(1), QUEUE), (ConsumerId(2), QUEUE)]
+        );
+        assert!(refused(&inbox).is_empty());
+    }
+
+    #[test]
+    fn deliveries_of_a_consumer_or_a_channel_can_be_taken_back() {
+        let inbox = Inbox::new(100_000);
+        for (channel, consumer, position) in [(1, 1, 1), (1, 2, 2), (2, 3, 3), (1, 1, 4)] {
+            assert!(offer(&inbox, delivery(channel, consumer, position, 10)));
+        }
+        inbox.push(InboxEvent::ConsumerCancelled {
+            channel: 1,
+            consumer: ConsumerId(2),
+        });
+        let positions = |deliveries: Vec<Delivery>| -> Vec<u64> {
+            deliveries
+                .iter()
+                .map(|delivery| delivery.position.0)
+                .collect()
+        };
+        assert_eq!(positions(inbox.take_for_consumer(ConsumerId(1))), [1, 4]);
+        assert_eq!(positions(inbox.take_for_channel(1)), [2]);
+        let (events, bytes) = drain(&inbox);
+        assert_eq!(events.len(), 1);
+        assert_eq!(inbox.held_bytes(), bytes);
+    }
+
+    #[test]
+    fn a_closed_inbox_takes_nothing_and_gives_back_the_rest() {
+        let inbox = Inbox::new(1000);
+        assert!(offer(&inbox, delivery(1, 1, 1, 10)));
+        assert_eq!(inbox.close().len(), 1);
+        assert!(!offer(&inbox, delivery(1, 1, 2, 10)));
+        inbox.push(InboxEvent::Deliver(delivery(1, 1, 3, 10)));
+        assert!(drain(&inbox).0.is_empty());
+    }
+
+    #[test]
+    fn the_task_is_woken_once_for_what_came() {
+        let inbox = Inbox::new(1000);
+        let counter = Arc::new(Counter::default());
+        let waker = Waker::from(Arc::clone(&counter));
+        let mut cx = Context::from_waker(&waker);
+        assert_eq!(inbox.poll_ready(&mut cx), Poll::Pending);
+        offer(&inbox, delivery(1, 1, 1, 10));
+        inbox.wake();
+        inbox.wake();
+        assert_eq!(counter.0.load(Ordering::SeqCst), 1);
+        assert_eq!(inbox.poll_ready(&mut cx), Poll::Ready(()));
+        drain(&inbox);
+        assert_eq!(inbox.poll_ready(&mut cx), Poll::Pending);
+    }
+
+    #[test]
+    fn an_idle_inbox_is_small() {
+        assert!(size_of::<Inbox>() <= 160);
+    }
+}

@@ -1,8 +1,8 @@
 //! What happens when a queue is full. Limits count ready messages and the bytes of their bodies
 //! (behaviour 2.6); a quorum queue counts those too that wait for a retry (`rabbit_fifo.erl`).
 
-use super::arguments::Overflow;
 use super::effects::Effects;
+use super::settings::Overflow;
 use super::state::QueueState;
 use crate::model::{DeathReason, SharedMessage};
 

@@ -4,7 +4,7 @@
 //! [`Effects`] for the broker. Known here: `model` alone. Not known: exchanges, users, sockets, files.
 //!
 //! In reading order:
-//! - [`arguments`]: what a queue was asked to be.
+//! - [`kind`], [`arguments`], [`settings`]: what a queue was asked to be, and what holds for it.
 //! - [`state`]: the state machine, with [`ready`], [`unsettled`], [`consumers`], [`limits`], [`expiry`]
 //!   and [`quorum`] for its parts.
 //! - [`effects`]: what it asks its caller to do after unlocking; [`dead_letters`]: what happens to a
@@ -22,19 +22,24 @@ pub mod effects;
 mod expiry;
 pub mod handle;
 pub mod inbox;
+pub mod kind;
 mod limits;
 mod quorum;
 mod ready;
+pub mod settings;
 pub mod state;
 mod unsettled;
 
-pub use arguments::{
-    ConsumeArguments, Declared, EffectiveSettings, Overflow, PolicySettings, QueueKind,
-    QueueSettings,
-};
+pub use arguments::{ConsumeArguments, Declared};
 pub use consumers::{ConsumerActivity, ConsumerSnapshot, NewConsumer};
 pub use counters::Counters;
 pub use effects::{DeadLetter, DeletionReason, Effects};
 pub use handle::{Gone, QueueDeclaration, QueueError, QueueHandle};
 pub use inbox::Inbox;
+pub use kind::QueueKind;
+pub use settings::{EffectiveSettings, Overflow, PolicySettings, QueueSettings};
 pub use state::{Published, QueueSnapshot, QueueState};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::arguments::{DelayedRetry, DelayedRetryKind};
 use super::ready::{Deadline, Entry};
+use super::settings::{DelayedRetry, DelayedRetryKind};
 use crate::model::{Position, WallMs};
 
 /// The parts of a quorum queue that a classic one does without.

@@ -9,14 +9,13 @@
 
 use std::sync::Arc;
 
-use super::arguments::{
-    EffectiveSettings, PolicySettings, QUORUM_PREFETCH_MAX, QueueKind, QueueSettings,
-};
 use super::consumers::{ConsumerSnapshot, Consumers, NewConsumer, Owner};
 use super::counters::Counters;
 use super::effects::{DeadLetter, DeletionReason, Effects};
+use super::kind::QueueKind;
 use super::quorum::{Quorum, delayed_until};
 use super::ready::{Deadline, Entry, Ready};
+use super::settings::{EffectiveSettings, PolicySettings, QUORUM_PREFETCH_MAX, QueueSettings};
 use super::unsettled::{Held, UnsettledTable};
 use crate::model::{
     ChannelNumber, ConsumerId, DeathReason, Delivery, Got, InboxEvent, Name, Now, Position,

@@ -48,6 +48,8 @@ impl Binding {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
     use crate::protocol::Value;
 
@@ -62,7 +64,7 @@ mod tests {
             bound(&[a.clone(), b.clone()]),
             bound(&[b.clone(), a.clone()])
         );
-        assert_ne!(bound(&[a.clone()]), bound(&[a.clone(), b]));
+        assert_ne!(bound(slice::from_ref(&a)), bound(&[a.clone(), b]));
         assert_ne!(bound(&[a]), bound(&[("a", Value::I64(1))]));
     }
 }

@@ -16,11 +16,11 @@ use super::Visited;
 /// Routes that one cache remembers at most.
 pub const ROUTE_CACHE_ENTRIES_MAX: usize = 1024;
 
-/// Routes in a group; the hash values of one group fill half a cache line.
-const GROUP_ENTRIES: usize = 4;
+/// Routes in a group; the hash values of one group fill a cache line.
+const GROUP_ENTRIES: usize = 8;
 
 /// Groups of the smallest table that is not empty.
-const GROUPS_MIN: usize = 4;
+const GROUPS_MIN: usize = 1;
 
 /// Groups of the largest table.
 const GROUPS_MAX: usize = ROUTE_CACHE_ENTRIES_MAX / GROUP_ENTRIES;
@@ -196,21 +196,27 @@ impl<V> Remembered<V> {
 /// Multiplies eight bytes at a time into a product of twice the width and folds that.
 fn hash(exchange: &[u8], routing_key: &[u8]) -> u64 {
     const START: u64 = 0x9E37_79B9_7F4A_7C15;
-    let start = START ^ (exchange.len() as u64) << 32 ^ routing_key.len() as u64;
-    absorb(absorb(start, exchange), routing_key)
+    let lengths = (exchange.len() as u64) << 32 | routing_key.len() as u64;
+    absorb(absorb(START ^ lengths, exchange), routing_key)
 }
 
 fn absorb(mut state: u64, bytes: &[u8]) -> u64 {
-    let mut words = bytes.chunks_exact(8);
-    for word in &mut words {
-        let mut whole = [0; 8];
-        whole.copy_from_slice(word);
-        state = fold(state, u64::from_le_bytes(whole));
+    // The last word overlaps the one before it, which spares a copy of its rest.
+    if let Some(last) = bytes.last_chunk::<8>() {
+        for word in bytes[..bytes.len() - 1].as_chunks::<8>().0 {
+            state = fold(state, u64::from_le_bytes(*word));
+        }
+        return fold(state, u64::from_le_bytes(*last));
     }
-    let rest = words.remainder();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    fold(state, u64::from_le_bytes(last))
+    let word = match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+        }
+        _ => bytes
+            .iter()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    fold(state, word)
 }
 
 fn fold(state: u64, word: u64) -> u64 {

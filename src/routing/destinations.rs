@@ -18,7 +18,7 @@ pub(super) struct DestinationSet {
     destinations: Vec<Destination>,
     binding_counts: Vec<u32>,
     /// Places in the two lists, once they are too long for a search.
-    places: Option<Box<HashMap<Destination, usize>>>,
+    places: Option<HashMap<Destination, usize>>,
 }
 
 impl DestinationSet {
@@ -49,8 +49,7 @@ impl DestinationSet {
         self.destinations.push(destination.clone());
         self.binding_counts.push(1);
         if self.places.is_none() && self.destinations.len() > LINEAR_SEARCH_MAX {
-            let places = self.destinations.iter().cloned().zip(0..).collect();
-            self.places = Some(Box::new(places));
+            self.places = Some(self.destinations.iter().cloned().zip(0..).collect());
         }
     }
 

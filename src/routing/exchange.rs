@@ -4,13 +4,13 @@
 //! and an [`Epoch`] that every change moves. Other exchanges, permissions and what is durable on disk are
 //! unknown here: who follows bindings from exchange to exchange is [`super::Router`].
 
-use super::arguments::{erlang_term, is_same};
 use super::direct::DirectIndex;
 use super::fanout::FanoutIndex;
 use super::headers::{self, HeadersIndex};
 use super::topic::{self, TopicIndex};
 use super::{Binding, Bindings, Destination, Epoch};
-use crate::model::{Name, Refusal};
+use crate::model::equivalence::{check_arguments, check_field};
+use crate::model::{Name, Refusal, resource};
 use crate::protocol::{FieldTable, Table, Value};
 
 /// The argument that names the exchange for messages that found nothing.
@@ -124,7 +124,7 @@ pub fn alternate_exchange_argument(
         Some(other) => Err(Refusal::precondition_failed(format!(
             "invalid type '{}' for arg '{ALTERNATE_EXCHANGE}' in {}",
             other.type_name(),
-            resource(definition, vhost)
+            resource("exchange", &definition.name, vhost)
         ))),
     }
 }
@@ -139,72 +139,27 @@ pub fn check_equivalence(
     requested: &ExchangeDefinition,
     vhost: &str,
 ) -> Result<(), Refusal> {
-    let inequivalent = |argument: &str, received: &str, current: &str| {
-        Err(Refusal::precondition_failed(format!(
-            "inequivalent arg '{argument}' for {}: received {received} but current is {current}",
-            resource(existing, vhost)
-        )))
-    };
-    if existing.kind != requested.kind {
-        let quoted = |kind: ExchangeKind| format!("'{}'", kind.as_str());
-        return inequivalent("type", &quoted(requested.kind), &quoted(existing.kind));
-    }
+    let resource = resource("exchange", &existing.name, vhost);
+    check_field(
+        "type",
+        &resource,
+        existing.kind.as_str(),
+        requested.kind.as_str(),
+    )?;
     let flags = [
-        ("durable", requested.durable, existing.durable),
-        ("auto_delete", requested.auto_delete, existing.auto_delete),
-        ("internal", requested.internal, existing.internal),
+        ("durable", existing.durable, requested.durable),
+        ("auto_delete", existing.auto_delete, requested.auto_delete),
+        ("internal", existing.internal, requested.internal),
     ];
-    for (flag, received, current) in flags {
-        if received != current {
-            return inequivalent(flag, &format!("'{received}'"), &format!("'{current}'"));
-        }
+    for (flag, current, asked) in flags {
+        check_field(flag, &resource, &current, &asked)?;
     }
-    let received = requested.arguments.get(ALTERNATE_EXCHANGE);
-    let current = existing.arguments.get(ALTERNATE_EXCHANGE);
-    let (received, current) = match (received, current) {
-        (None, None) => return Ok(()),
-        (Some(received), Some(current)) => {
-            if is_same_argument(received, current) {
-                return Ok(());
-            }
-            (quoted(received), quoted(current))
-        }
-        (received, current) => (with_type(received), with_type(current)),
-    };
-    inequivalent(ALTERNATE_EXCHANGE, &received, &current)
-}
-
-fn resource(definition: &ExchangeDefinition, vhost: &str) -> String {
-    format!("exchange '{}' in vhost '{vhost}'", definition.name)
-}
-
-fn is_same_argument(received: &Value, current: &Value) -> bool {
-    let encoded = FieldTable::from_iter([("", received.clone())]).to_encoded();
-    encoded
-        .as_table()
-        .get("")
-        .is_some_and(|received| is_same(current, received))
-}
-
-/// `~ts` of text, `~tp` of anything else, in quotation marks (`rabbit_misc.erl`, `val`).
-fn quoted(value: &Value) -> String {
-    match value {
-        Value::LongStr(bytes) | Value::Binary(bytes) => {
-            format!("'{}'", String::from_utf8_lossy(bytes))
-        }
-        other => format!("'{}'", erlang_term(other)),
-    }
-}
-
-fn with_type(value: Option<&Value>) -> String {
-    match value {
-        None => "none".to_owned(),
-        Some(value) => format!(
-            "the value {} of type '{}'",
-            quoted(value),
-            value.type_name()
-        ),
-    }
+    check_arguments(
+        &resource,
+        &existing.arguments,
+        &requested.arguments,
+        &[ALTERNATE_EXCHANGE],
+    )
 }
 
 /// What a removal of bindings has done.
@@ -407,4 +362,5 @@ impl Exchange {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

@@ -36,6 +36,7 @@ pub fn extra_routing_keys<'a>(headers: Table<'a>, keys: &mut Vec<&'a [u8]>) -> R
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::protocol::{FieldTable, Value};

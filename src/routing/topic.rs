@@ -11,11 +11,11 @@
 //!                                 └── # ── b
 //! ```
 //!
-//! The cost of a match is bounded by (nodes reached) × (words of the key). Only a `#` can reach a node
+//! The cost of a match is bounded by (nodes) × (words of the key). Only a `#` can reach a node
 //! with different rests of the key, and only a `#` below another one can do so again and again: such a
-//! node remembers the longest rest that it has tried, for it tries all shorter ones too.
+//! node is tried once, with the longest rest, for it then tries all shorter ones too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Destination;
 use super::destinations::DestinationSet;
@@ -146,13 +146,13 @@ impl TopicIndex {
         self.walk(routing_key, found);
     }
 
-    /// Matches and tells how many nodes were reached.
+    /// Matches and tells in how many steps.
     fn walk(&self, routing_key: &[u8], found: &mut Vec<Destination>) -> usize {
         let key = Key(routing_key);
         let mut walk = Walk {
             index: self,
             key,
-            tried: HashMap::new(),
+            tried: HashSet::new(),
             found,
             steps: 0,
         };
@@ -197,10 +197,10 @@ impl<'a> Key<'a> {
 struct Walk<'w> {
     index: &'w TopicIndex,
     key: Key<'w>,
-    /// For a `#` below another `#`: from which rest on it has tried everything.
-    tried: HashMap<NodeId, usize>,
+    /// The `#` nodes below another `#` that were tried.
+    tried: HashSet<NodeId>,
     found: &'w mut Vec<Destination>,
-    /// Nodes reached, which the tests hold against the bound.
+    /// Pairs of a node and a rest that were tried, which the tests hold against the bound.
     steps: usize,
 }
 
@@ -209,7 +209,6 @@ impl Walk<'_> {
     ///
     /// The depth of this recursion is that of the trie, at most the 256 words of a 255-byte binding key.
     fn reach(&mut self, node: NodeId, rest: usize, hashes: usize) {
-        self.steps += 1;
         if self.key.word(rest).is_none() {
             self.found
                 .extend_from_slice(self.index.node(node).destinations.as_slice());
@@ -218,24 +217,17 @@ impl Walk<'_> {
     }
 
     /// `node` is a `#`: it may take any number of words from `rest` on.
+    ///
+    /// Rests are tried from the longest to the shortest, in every node: the first time a node is reached
+    /// is the one that covers all others.
     fn reach_hash(&mut self, node: NodeId, rest: usize, hashes: usize) {
-        self.steps += 1;
-        // Everything from `end` on was tried when the node was reached before.
-        let mut end = usize::MAX;
-        if hashes > 1 {
-            match self.tried.get(&node) {
-                Some(tried) if *tried <= rest => return,
-                Some(tried) => end = *tried,
-                None => {}
-            }
-            self.tried.insert(node, rest);
+        if hashes > 1 && !self.tried.insert(node) {
+            return;
         }
-        if end == usize::MAX {
-            self.found
-                .extend_from_slice(self.index.node(node).destinations.as_slice());
-        }
+        self.found
+            .extend_from_slice(self.index.node(node).destinations.as_slice());
         let mut rest = rest;
-        while rest < end {
+        loop {
             self.descend(node, rest, hashes);
             match self.key.word(rest) {
                 Some((_, next)) => rest = next,
@@ -245,6 +237,7 @@ impl Walk<'_> {
     }
 
     fn descend(&mut self, node: NodeId, rest: usize, hashes: usize) {
+        self.steps += 1;
         let node = self.index.node(node);
         if let Some((word, next)) = self.key.word(rest) {
             if let Some(child) = node.words.get(word) {
@@ -334,10 +327,10 @@ mod tests {
         assert_eq!(check_key("#.a.#"), Ok(()));
         assert_eq!(check_key("a#.#b.##.#"), Ok(()));
         assert_eq!(
-            check_key("#.#.#").unwrap_err(),
-            Refusal::precondition_failed(
+            check_key("#.#.#"),
+            Err(Refusal::precondition_failed(
                 "Topic binding key '#.#.#' uses 3 '#' wildcards, at most 2 are allowed"
-            )
+            ))
         );
     }
 
@@ -375,7 +368,7 @@ mod tests {
         let mut found = Vec::new();
         let steps = index.walk(key.as_bytes(), &mut found);
         assert!(found.is_empty());
-        // Each node is reached at most once a rest, from its parent.
+        // Each node is tried at most once with each rest of the key.
         assert!(steps <= index.nodes.len() * 129, "{steps} steps");
     }
 

@@ -109,7 +109,7 @@ fn keys_of_cc_and_bcc_are_routed_with_the_first_and_each_queue_is_found_once() {
     world.bind("x", &queue(2), "b");
     assert_eq!(world.routes("x", &["a"]), [2]);
     assert_eq!(world.routes("x", &["c", "b", "a"]), [1, 2]);
-    assert_eq!(world.routes("x", &["c"]), []);
+    assert!(world.routes("x", &["c"]).is_empty());
 }
 
 #[test]
@@ -139,7 +139,10 @@ fn an_alternate_exchange_gets_what_found_nothing_and_nothing_else() {
     assert_eq!(world.routes("x", &["b", "a"]), [1], "CC found something");
     assert_eq!(world.routes("x", &["b", "c"]), [2]);
     world.delete("ae");
-    assert_eq!(world.routes("x", &["b"]), [], "a missing one is ignored");
+    assert!(
+        world.routes("x", &["b"]).is_empty(),
+        "a missing one is ignored"
+    );
 }
 
 #[test]
@@ -150,11 +153,11 @@ fn alternate_exchanges_form_chains_and_their_loops_are_cut() {
     world.set_alternate("z", "x");
     world.bind("z", &queue(1), "k");
     assert_eq!(world.routes("x", &["k"]), [1]);
-    assert_eq!(world.routes("x", &["other"]), []);
+    assert!(world.routes("x", &["other"]).is_empty());
     world.set_alternate("x", "x");
-    assert_eq!(world.routes("x", &["k"]), []);
+    assert!(world.routes("x", &["k"]).is_empty());
     world.set_alternate("x", "");
-    assert_eq!(world.routes("x", &["k"]), []);
+    assert!(world.routes("x", &["k"]).is_empty());
 }
 
 #[test]
@@ -170,7 +173,7 @@ fn the_alternate_exchange_of_a_bound_exchange_counts_and_finding_an_exchange_is_
     world.bind("of-x", &queue(1), "");
     world.bind("of-y", &queue(2), "");
     world.set_alternate("x", "of-x");
-    assert_eq!(world.routes("x", &["k"]), []);
+    assert!(world.routes("x", &["k"]).is_empty());
     world.set_alternate("y", "of-y");
     assert_eq!(world.routes("x", &["k"]), [2]);
 }
