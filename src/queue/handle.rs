@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -75,6 +76,8 @@ pub struct QueueHandle(Arc<Shared>);
 
 struct Shared {
     declaration: QueueDeclaration,
+    /// Set once the queue is deleted, for those who ask without the lock.
+    is_gone: AtomicBool,
     guarded: Mutex<Guarded>,
 }
 
@@ -113,6 +116,7 @@ impl QueueHandle {
         );
         let handle = Self(Arc::new(Shared {
             declaration,
+            is_gone: AtomicBool::new(false),
             guarded: Mutex::new(Guarded {
                 state: Some(state),
                 armed_ms: WallMs::MAX,
@@ -145,6 +149,19 @@ impl QueueHandle {
     /// What it was declared as.
     pub fn declaration(&self) -> &QueueDeclaration {
         &self.0.declaration
+    }
+
+    /// Whether the queue was deleted; asks without locking, so that a cached route can be dropped.
+    pub fn is_gone(&self) -> bool {
+        self.0.is_gone.load(Ordering::Acquire)
+    }
+
+    fn end(&self, guarded: &mut Guarded, fx: &mut Effects) -> Result<u32, Gone> {
+        let mut state = guarded.state.take().ok_or(Gone)?;
+        self.0.is_gone.store(true, Ordering::Release);
+        let ready = state.delete(fx);
+        fx.discard(state);
+        Ok(saturate(ready))
     }
 
     /// `queue 'q' in vhost '/'`, as refusals name it.
@@ -337,7 +354,7 @@ impl QueueHandle {
             let text = format!("{} {objection}", self.resource());
             return Err(QueueError::Refused(Refusal::precondition_failed(text)));
         }
-        Ok(end(&mut guarded, fx)?)
+        Ok(self.end(&mut guarded, fx)?)
     }
 
     /// Deletes the queue whatever it holds: at its own request, or because its owner or its virtual host
@@ -346,7 +363,7 @@ impl QueueHandle {
     /// # Errors
     /// The queue is gone already.
     pub fn delete_now(&self, fx: &mut Effects) -> Result<u32, Gone> {
-        end(&mut self.0.guarded.lock(), fx)
+        self.end(&mut self.0.guarded.lock(), fx)
     }
 
     /// The queue was declared again, or passively, which counts as use on a classic queue.
@@ -435,13 +452,6 @@ impl QueueHandle {
             fx.deadlines.push((self.id(), next_ms));
         }
     }
-}
-
-fn end(guarded: &mut Guarded, fx: &mut Effects) -> Result<u32, Gone> {
-    let mut state = guarded.state.take().ok_or(Gone)?;
-    let ready = state.delete(fx);
-    fx.discard(state);
-    Ok(saturate(ready))
 }
 
 /// The time to live that a message asks for itself.
