@@ -16,7 +16,7 @@ use crate::model::{ChannelNumber, ConsumerId, Delivery, InboxEvent, Outlet, Queu
 pub const INBOX_BYTES_MAX: usize = 1 << 20;
 
 /// Events that a drained inbox may keep room for.
-const EVENT_ROOM_KEPT: usize = 32;
+const EVENT_ROOM_KEPT: usize = 16;
 
 /// A connection's inbox.
 #[derive(Debug)]

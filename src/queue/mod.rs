@@ -5,8 +5,8 @@
 //!
 //! In reading order:
 //! - [`kind`], [`arguments`], [`settings`]: what a queue was asked to be, and what holds for it.
-//! - [`state`]: the state machine, with [`ready`], [`unsettled`], [`consumers`], [`limits`], [`expiry`]
-//!   and [`quorum`] for its parts.
+//! - [`state`]: the state machine, with `ready`, `unsettled`, [`consumers`], `limits`, `expiry` and
+//!   `quorum` for its parts, and what it counted in [`counters`].
 //! - [`effects`]: what it asks its caller to do after unlocking; [`dead_letters`]: what happens to a
 //!   message on its way to another exchange.
 //! - [`inbox`]: the bounded way to a consumer's connection.

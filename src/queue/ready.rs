@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::model::{Position, SharedMessage, WallMs};
 
 /// Entries that a drained lane may keep room for.
-const LANE_ROOM_KEPT: usize = 64;
+const LANE_ROOM_KEPT: usize = 16;
+
+/// Lanes that a drained queue may keep.
+const LANES_KEPT: usize = 4;
 
 /// When an entry expires, in wall milliseconds; [`Deadline::NEVER`] if it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,7 +145,9 @@ impl Ready {
             }
             entry
         };
-        entry.inspect(|entry| self.count_out(entry))
+        let entry = entry.inspect(|entry| self.count_out(entry));
+        self.shrink_if_drained();
+        entry
     }
 
     /// Takes an entry that has expired and stands at the head of its lane; expiry is seen only there
@@ -161,7 +166,9 @@ impl Ready {
                 .find(|lane| lane.head().is_some_and(expired))?;
             lane.pop()
         };
-        entry.inspect(|entry| self.count_out(entry))
+        let entry = entry.inspect(|entry| self.count_out(entry));
+        self.shrink_if_drained();
+        entry
     }
 
     /// The earliest deadline among the heads.
@@ -200,6 +207,12 @@ impl Ready {
             index
         });
         &mut self.lanes[index]
+    }
+
+    fn shrink_if_drained(&mut self) {
+        if self.messages == 0 && self.lanes.len() > LANES_KEPT {
+            self.lanes = Vec::new();
+        }
     }
 
     fn count_in(&mut self, entry: &Entry) {

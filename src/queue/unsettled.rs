@@ -10,7 +10,7 @@ use super::ready::Entry;
 use crate::model::{Position, WallMs};
 
 /// Entries that a drained table may keep room for.
-const TABLE_ROOM_KEPT: usize = 64;
+const TABLE_ROOM_KEPT: usize = 16;
 
 /// A handed-out entry.
 #[derive(Debug)]
