@@ -1,1 +1,22 @@
-//! Being written.
+//! What survives a restart: the data folder, and in it the definitions.
+//!
+//! In: changes of definitions, from the broker. Out: completions once they are synced, and at start
+//! everything that was. It does not know what a definition means to a client.
+//!
+//! The data folder (`docs/storage.md` tells users):
+//!
+//! ```text
+//! haremq.lock      held by the process that uses the folder
+//! haremq-format    one line, the number of the format: 1
+//! meta/            the catalogue of definitions, a sled 0.34 database (see `definitions`)
+//! meta.json        the same in RabbitMQ's definitions format, from which a damaged catalogue is rebuilt
+//! meta.damaged-T/  a catalogue that could not be opened at time T (milliseconds since 1970), set aside
+//! ```
+
+pub mod definitions;
+mod error;
+mod folder;
+pub mod probe;
+
+pub use error::StoreError;
+pub use folder::{DataFolder, FORMAT_VERSION};
