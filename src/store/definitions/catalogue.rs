@@ -1,0 +1,214 @@
+//! The sled database under the definitions.
+//!
+//! In: batches of rows. Out: rows, and commits that have reached the disk. What is in a row is not known
+//! here, beyond two counters of the store's own.
+//!
+//! The rules for sled 0.34.7, each with its reason:
+//! - Only [`Catalogue::commit`] writes, from one thread. Its flush is followed by an `fdatasync` of sled's
+//!   `db` file, because `Tree::flush` calls `sync_file_range`, which syncs neither the file's size nor the
+//!   device's cache (sled issues 1351 and 1452).
+//! - `flush_every_ms` stays on: the thread behind it is also the only one that reclaims space.
+//! - One tree: a batch on one tree is atomic, and many trees cost much space (sled issue 1484).
+//! - Panics inside sled are caught and become errors.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::key::{self, Kind};
+use super::row;
+use crate::store::StoreError;
+
+/// The folder of the database in the data folder.
+pub(in crate::store) const FOLDER: &str = "meta";
+
+/// The file in it that sled keeps its log in.
+const DB_FILE: &str = "db";
+
+const TREE: &str = "definitions";
+
+/// Milliseconds between sled's own flushes.
+const FLUSH_EVERY_MS: u64 = 500;
+
+/// How long a lock on the database that its last user has not let go of is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// The counters that the catalogue keeps beside the definitions.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Counter {
+    /// Commits since the store was created.
+    Sequence,
+    /// Queue ids below this may be in use; those from it on are not.
+    QueueIdLimit,
+}
+
+impl Counter {
+    pub(super) fn row(self, number: u64) -> (Vec<u8>, Vec<u8>) {
+        let key = self.key();
+        let value = row::seal(&key, number.to_string().as_bytes());
+        (key, value)
+    }
+
+    fn key(self) -> Vec<u8> {
+        let name: &[u8] = match self {
+            Self::Sequence => b"sequence",
+            Self::QueueIdLimit => b"queue_id_limit",
+        };
+        key::prefix(Kind::State, &[name])
+    }
+}
+
+/// An open catalogue.
+#[derive(Debug)]
+pub(super) struct Catalogue {
+    path: PathBuf,
+    rows: sled::Tree,
+    db_file: File,
+    commits: AtomicU64,
+    /// Kept open for as long as its tree is used.
+    _db: sled::Db,
+}
+
+impl Catalogue {
+    /// Opens the database in the folder `path`, or creates it there.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when sled cannot open what it finds, or panics over it.
+    pub(super) fn open(path: &Path, cache_bytes_max: u64) -> Result<Self, StoreError> {
+        let (db, rows) = open_unlocked(path, cache_bytes_max)?;
+        let db_path = path.join(DB_FILE);
+        let db_file = File::open(&db_path).map_err(StoreError::io("open", &db_path))?;
+        // The files must be found after a power cut, not only be synced.
+        for folder in [Some(path), path.parent()].into_iter().flatten() {
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(StoreError::io("sync", folder))?;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            rows,
+            db_file,
+            commits: AtomicU64::new(0),
+            _db: db,
+        })
+    }
+
+    /// Applies a batch, all or nothing, without waiting for the disk. The next [`Catalogue::commit`] covers
+    /// it.
+    pub(super) fn apply(&self, batch: sled::Batch) -> Result<(), StoreError> {
+        guarded(&self.path, || self.rows.apply_batch(batch))
+    }
+
+    /// Applies a batch, all or nothing, and returns once it is synced.
+    pub(super) fn commit(&self, batch: sled::Batch) -> Result<(), StoreError> {
+        self.apply(batch)?;
+        self.durable_flush()
+    }
+
+    fn durable_flush(&self) -> Result<(), StoreError> {
+        guarded(&self.path, || self.rows.flush())?;
+        self.db_file
+            .sync_data()
+            .map_err(StoreError::io("sync", &self.path.join(DB_FILE)))?;
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Times that [`Catalogue::commit`] has synced.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// A counter, 0 if it was never written.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`].
+    pub(super) fn counter(&self, counter: Counter) -> Result<u64, StoreError> {
+        let key = counter.key();
+        let Some(value) = guarded(&self.path, || self.rows.get(&key))? else {
+            return Ok(0);
+        };
+        let damaged = |reason| StoreError::Damaged {
+            path: self.path.clone(),
+            reason: format!("counter {counter:?}: {reason}"),
+        };
+        let payload = row::unseal(&key, &value).map_err(damaged)?;
+        std::str::from_utf8(payload)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| damaged("not a number".to_owned()))
+    }
+
+    /// Calls `visit` with key and value of each row whose key begins with `prefix`, in the order of the keys.
+    ///
+    /// # Errors
+    /// sled's own, or the first that `visit` returns.
+    pub(super) fn scan<E: From<StoreError>>(
+        &self,
+        prefix: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut rows = self.rows.scan_prefix(prefix);
+        while let Some((key, value)) = guarded(&self.path, || rows.next().transpose())? {
+            visit(&key, &value)?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens the database. Its lock can outlive its last user for a moment, in a thread of sled's or in a child that
+/// another thread has just forked, so a lock that is taken is asked for again.
+fn open_unlocked(path: &Path, cache_bytes_max: u64) -> Result<(sled::Db, sled::Tree), StoreError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let opened = guarded(path, || {
+            let db = sled::Config::new()
+                .path(path)
+                .cache_capacity(cache_bytes_max)
+                .flush_every_ms(Some(FLUSH_EVERY_MS))
+                .open()?;
+            let rows = db.open_tree(TREE)?;
+            Ok((db, rows))
+        });
+        match opened {
+            Err(StoreError::Io { reason, .. })
+                if reason.contains("could not acquire lock") && Instant::now() < deadline =>
+            {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Runs a sled operation; its errors and its panics become [`StoreError::Damaged`], its input and output
+/// errors [`StoreError::Io`].
+fn guarded<T>(path: &Path, operation: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(operation)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) => Err(StoreError::Io {
+            action: "use",
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }),
+        Ok(Err(error)) => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }),
+        Err(panic) => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            reason: format!("the database panicked: {}", panic_text(&*panic)),
+        }),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a reason")
+}
