@@ -314,14 +314,14 @@ impl Session {
         self.peer.mechanism.as_deref()
     }
 
-    /// What the client says about itself.
-    pub fn client_properties(&self) -> Option<&FieldTable> {
-        self.peer.client_properties.as_ref()
+    /// What the client says about itself, decoded for the one who asks.
+    pub fn client_properties(&self) -> Option<FieldTable> {
+        FieldTable::decode(self.peer.client_properties.as_deref()?).ok()
     }
 
     /// `connection_name` of the client's properties.
     pub fn connection_name(&self) -> Option<&str> {
-        self.client_properties()?.get("connection_name")?.as_str()
+        self.peer.connection_name.as_deref()
     }
 
     /// Negotiated; 0 for no limit.
