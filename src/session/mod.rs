@@ -192,10 +192,14 @@ impl Session {
             self.handle_connection_reply(now, reply, executor);
         } else if matches!(self.phase, Phase::Running { .. }) {
             let (found, mut cx) = self.channel_and_context(channel, executor);
-            let result = found.and_then(|channel| channel.handle_reply(reply, &mut cx));
+            let concluded = found.and_then(|channel| channel.handle_reply(reply, &mut cx));
             let at = cx.at;
-            if let Some(result) = result {
-                self.conclude(now, channel, at, result.map(|()| 0), executor);
+            if let Some(concluded) = concluded {
+                let result = concluded.result.map(|()| 0);
+                self.conclude(now, channel, at, result, executor);
+                for consumer in concluded.cancelled {
+                    self.handle_consumer_cancelled(channel, consumer);
+                }
                 self.handle_pending(now, channel, executor);
             }
         }
