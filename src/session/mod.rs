@@ -7,7 +7,7 @@
 //!
 //! In reading order, along the way of a message:
 //! - [`settings`]: what is offered and allowed.
-//! - `connection`: the handshake, closing, alarms: the states of a connection.
+//! - `connection` and `handshake`: the states of a connection, closing, alarms.
 //! - `channel` and `channels`: the states of a channel, and which method goes where.
 //! - `content`: a publish gathered from frames.
 //! - `publish`, `publishing`: to the broker, and the confirms back.
@@ -29,6 +29,7 @@ mod consumers;
 mod content;
 pub mod ended;
 mod exchange;
+mod handshake;
 mod heartbeat;
 mod names;
 pub mod output;
