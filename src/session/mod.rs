@@ -7,7 +7,7 @@
 //!
 //! In reading order, along the way of a message:
 //! - [`settings`]: what is offered and allowed.
-//! - `connection`: the handshake, closing, alarms: the states of a connection.
+//! - `connection` and `handshake`: the states of a connection, closing, alarms.
 //! - `channel` and `channels`: the states of a channel, and which method goes where.
 //! - `content`: a publish gathered from frames.
 //! - `publish`, `publishing`: to the broker, and the confirms back.
@@ -29,6 +29,7 @@ mod consumers;
 mod content;
 pub mod ended;
 mod exchange;
+mod handshake;
 mod heartbeat;
 mod names;
 pub mod output;
@@ -192,10 +193,14 @@ impl Session {
             self.handle_connection_reply(now, reply, executor);
         } else if matches!(self.phase, Phase::Running { .. }) {
             let (found, mut cx) = self.channel_and_context(channel, executor);
-            let result = found.and_then(|channel| channel.handle_reply(reply, &mut cx));
+            let concluded = found.and_then(|channel| channel.handle_reply(reply, &mut cx));
             let at = cx.at;
-            if let Some(result) = result {
-                self.conclude(now, channel, at, result.map(|()| 0), executor);
+            if let Some(concluded) = concluded {
+                let result = concluded.result.map(|()| 0);
+                self.conclude(now, channel, at, result, executor);
+                for consumer in concluded.cancelled {
+                    self.handle_consumer_cancelled(channel, consumer);
+                }
                 self.handle_pending(now, channel, executor);
             }
         }
