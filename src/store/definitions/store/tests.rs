@@ -116,10 +116,13 @@ fn changes_that_gather_share_one_sync_and_each_is_answered() {
     let before = store.commits();
     // The completion of the first change holds the writer until all the others are queued.
     let (release, held) = mpsc::channel::<()>();
+    let (enter, entered) = mpsc::channel::<()>();
     store.apply(queue(0, "first").into(), move |result| {
         result.unwrap();
+        enter.send(()).unwrap();
         held.recv().unwrap();
     });
+    entered.recv().unwrap();
     let answered = Arc::new(AtomicUsize::new(0));
     for number in 1..=1000 {
         let answered = Arc::clone(&answered);
