@@ -37,13 +37,13 @@ fn constants(out: &mut String, spec: &Spec) {
     let version = &spec.protocol;
     line!(
         out,
-        "/// Major, minor and revision of the protocol.\npub const PROTOCOL_VERSION: [u8; 3] = [{}, {}, {}];",
+        "\n/// Major, minor and revision of the protocol.\npub const PROTOCOL_VERSION: [u8; 3] = [{}, {}, {}];",
         version.major,
         version.minor,
         version.revision
     );
     for constant in &spec.constants {
-        line!(out, "/// {}", constant.doc);
+        line!(out, "\n/// {}", constant.doc);
         line!(
             out,
             "pub const {}: {} = {};",
@@ -65,7 +65,7 @@ fn reply_codes(out: &mut String, spec: &Spec) {
         .collect();
     line!(
         out,
-        "/// Why a message came back, a channel or a connection was closed (specification 1.2).
+        "\n/// Why a message came back, a channel or a connection was closed (specification 1.2).
          #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
          #[repr(u16)]
          pub enum ReplyCode {{"
@@ -76,11 +76,14 @@ fn reply_codes(out: &mut String, spec: &Spec) {
     line!(
         out,
         "}}
+
          impl ReplyCode {{
              /// Every code, in ascending order.
              pub const ALL: [Self; {}] = [{}];
+
              /// The number on the wire.
              pub const fn code(self) -> u16 {{ self as u16 }}
+
              /// The code with this number.
              pub const fn from_code(code: u16) -> Option<Self> {{
                  match code {{",
@@ -99,6 +102,7 @@ fn reply_codes(out: &mut String, spec: &Spec) {
         "_ => None,
                  }}
              }}
+
              /// The name that opens RabbitMQ's reply texts.
              pub const fn name(self) -> &'static str {{
                  match self {{"
@@ -115,6 +119,7 @@ fn reply_codes(out: &mut String, spec: &Spec) {
         out,
         "}}
              }}
+
              /// Whether the code closes the connection, and not only the channel.
              pub const fn is_hard(self) -> bool {{
                  matches!(self, {})
@@ -129,7 +134,7 @@ fn property_flags(out: &mut String, spec: &Spec) {
     for class in spec.classes.iter().filter(|c| !c.properties.is_empty()) {
         line!(
             out,
-            "/// Property flags of class {}, as in the first flags word of a content header.
+            "\n/// Property flags of class {}, as in the first flags word of a content header.
              pub mod {}_flags {{",
             class.name,
             class.name
@@ -137,7 +142,7 @@ fn property_flags(out: &mut String, spec: &Spec) {
         for (index, property) in class.properties.iter().enumerate() {
             line!(
                 out,
-                "/// {}\npub const {}: u16 = 1 << {};",
+                "\n/// {}\npub const {}: u16 = 1 << {};",
                 doc(spec, property),
                 upper(&property.name),
                 15 - index
@@ -164,9 +169,10 @@ fn class_module(out: &mut String, spec: &Spec, class: &Class) {
         .collect();
     line!(
         out,
-        "/// Class {}: {}
+        "\n/// Class {}: {}
          pub mod {} {{
              use super::{{{}}};
+
              /// The class on the wire.
              pub const CLASS_ID: u16 = {};
              {body}
@@ -187,7 +193,7 @@ fn method_struct(out: &mut String, spec: &Spec, class: &Class, method: &Method) 
     let name = camel(&method.name);
     line!(
         out,
-        "/// {}.{}: {}
+        "\n/// {}.{}: {}
          #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]",
         class.name,
         method.name,
@@ -210,14 +216,15 @@ fn method_struct(out: &mut String, spec: &Spec, class: &Class, method: &Method) 
     }
     line!(
         out,
-        "impl{lifetime} {name}{lifetime} {{
+        "\nimpl{lifetime} {name}{lifetime} {{
              /// The method within its class.
              pub const METHOD_ID: u16 = {};
+
              pub(super) fn parse_fields(input: &{input_lifetime}[u8]) -> Result<Self, Fault> {{",
         method.id
     );
     parse_body(out, spec, method, &kept);
-    line!(out, "}}\n}}\nimpl {name}{anonymous} {{");
+    line!(out, "}}\n}}\n\nimpl {name}{anonymous} {{");
     encode_body(out, spec, method);
     line!(out, "}}");
 }
@@ -318,7 +325,7 @@ fn method_enum(out: &mut String, spec: &Spec) {
     }
     line!(
         out,
-        "/// Any method, borrowed from the payload it was parsed from.
+        "\n/// Any method, borrowed from the payload it was parsed from.
          #[derive(Debug, Clone, Copy, PartialEq, Eq)]
          pub enum Method<'a> {{"
     );
@@ -336,6 +343,7 @@ fn method_enum(out: &mut String, spec: &Spec) {
     line!(
         out,
         "}}
+
          impl<'a> Method<'a> {{
              /// Parses the whole payload of a method frame: class, method, fields, and nothing behind them.
              ///
@@ -362,6 +370,7 @@ fn method_enum(out: &mut String, spec: &Spec) {
                  parsed.map_err(|fault| MethodError::Malformed {{ class_id, method_id, fault }})
              }}
          }}
+
          impl Method<'_> {{
              /// Appends the payload of the method's frame: class, method and fields.
              pub fn encode(&self, out: &mut Vec<u8>) {{
@@ -375,7 +384,7 @@ fn method_enum(out: &mut String, spec: &Spec) {
     line!(out, "}}\n}}");
     line!(
         out,
-        "/// The class on the wire.\npub const fn class_id(&self) -> u16 {{ match self {{"
+        "\n/// The class on the wire.\npub const fn class_id(&self) -> u16 {{ match self {{"
     );
     for class in &spec.classes {
         let variants: Vec<String> = methods
@@ -387,7 +396,7 @@ fn method_enum(out: &mut String, spec: &Spec) {
     }
     line!(
         out,
-        "}} }}\n/// The method within its class.\npub const fn method_id(&self) -> u16 {{ match self {{"
+        "}} }}\n\n/// The method within its class.\npub const fn method_id(&self) -> u16 {{ match self {{"
     );
     for (class, method, variant) in &methods {
         line!(
@@ -399,7 +408,7 @@ fn method_enum(out: &mut String, spec: &Spec) {
     }
     line!(
         out,
-        "}} }}\n/// The name in the specification's spelling, such as `basic.publish`.
+        "}} }}\n\n/// The name in the specification's spelling, such as `basic.publish`.
          pub const fn name(&self) -> &'static str {{ match self {{"
     );
     for (class, method, variant) in &methods {
@@ -429,7 +438,7 @@ fn method_enum(out: &mut String, spec: &Spec) {
         let of = if lifetime.is_empty() { "<'_>" } else { "<'a>" };
         line!(
             out,
-            "impl{lifetime} From<{}::{}{lifetime}> for Method{of} {{
+            "\nimpl{lifetime} From<{}::{}{lifetime}> for Method{of} {{
                  fn from(method: {}::{}{lifetime}) -> Self {{ Self::{variant}(method) }}
              }}",
             class.name,
@@ -444,7 +453,7 @@ fn flag<'s>(out: &mut String, doc: &str, name: &str, variants: impl Iterator<Ite
     let variants: Vec<String> = variants.map(|name| format!("Self::{name}(_)")).collect();
     line!(
         out,
-        "{doc}\npub const fn {name}(&self) -> bool {{ matches!(self, {}) }}",
+        "\n{doc}\npub const fn {name}(&self) -> bool {{ matches!(self, {}) }}",
         variants.join(" | ")
     );
 }

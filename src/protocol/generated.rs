@@ -4,22 +4,31 @@
 //! what a method means, who may send it, or when.
 
 use super::wire::{self, Fault, MethodError, ShortStr, Table};
+
 /// Major, minor and revision of the protocol.
 pub const PROTOCOL_VERSION: [u8; 3] = [0, 9, 1];
+
 /// The TCP port assigned to AMQP (specification 4.2.1 and IANA).
 pub const PORT: u16 = 5672;
+
 /// Type octet of a frame that carries a method (specification 4.2.3).
 pub const FRAME_METHOD: u8 = 1;
+
 /// Type octet of a frame that carries a content header (specification 4.2.3).
 pub const FRAME_HEADER: u8 = 2;
+
 /// Type octet of a frame that carries a piece of a body (specification 4.2.3).
 pub const FRAME_BODY: u8 = 3;
+
 /// Type octet of a heartbeat frame (specification 4.2.7).
 pub const FRAME_HEARTBEAT: u8 = 8;
+
 /// The octet that closes every frame (specification 4.2.3).
 pub const FRAME_END: u8 = 206;
-/// The lowest frame_max a client may choose and the limit before tuning, in octets. The specification says 4096; RabbitMQ since 4.1 says 8192 (rabbit_framing.hrl).
+
+/// Lowest frame_max a client may choose, in octets: RabbitMQ's, where the specification has 4096.
 pub const FRAME_MIN_SIZE: u32 = 8192;
+
 /// Why a message came back, a channel or a connection was closed (specification 1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
@@ -63,6 +72,7 @@ pub enum ReplyCode {
     /// The server failed for a reason of its own.
     InternalError = 541,
 }
+
 impl ReplyCode {
     /// Every code, in ascending order.
     pub const ALL: [Self; 19] = [
@@ -86,10 +96,12 @@ impl ReplyCode {
         Self::NotImplemented,
         Self::InternalError,
     ];
+
     /// The number on the wire.
     pub const fn code(self) -> u16 {
         self as u16
     }
+
     /// The code with this number.
     pub const fn from_code(code: u16) -> Option<Self> {
         match code {
@@ -115,6 +127,7 @@ impl ReplyCode {
             _ => None,
         }
     }
+
     /// The name that opens RabbitMQ's reply texts.
     pub const fn name(self) -> &'static str {
         match self {
@@ -139,6 +152,7 @@ impl ReplyCode {
             Self::InternalError => "INTERNAL_ERROR",
         }
     }
+
     /// Whether the code closes the connection, and not only the channel.
     pub const fn is_hard(self) -> bool {
         matches!(
@@ -157,42 +171,60 @@ impl ReplyCode {
         )
     }
 }
+
 /// Property flags of class basic, as in the first flags word of a content header.
 pub mod basic_flags {
+
     /// MIME type of the body.
     pub const CONTENT_TYPE: u16 = 1 << 15;
+
     /// MIME encoding of the body.
     pub const CONTENT_ENCODING: u16 = 1 << 14;
+
     /// The application's own header fields.
     pub const HEADERS: u16 = 1 << 13;
+
     /// 1 for transient, 2 for persistent.
     pub const DELIVERY_MODE: u16 = 1 << 12;
+
     /// Priority, from 0 up.
     pub const PRIORITY: u16 = 1 << 11;
+
     /// The application's correlation identifier.
     pub const CORRELATION_ID: u16 = 1 << 10;
+
     /// Queue that awaits the answer.
     pub const REPLY_TO: u16 = 1 << 9;
+
     /// Time to live: milliseconds in decimal digits.
     pub const EXPIRATION: u16 = 1 << 8;
+
     /// The application's message identifier.
     pub const MESSAGE_ID: u16 = 1 << 7;
+
     /// The application's time, in seconds since 1970.
     pub const TIMESTAMP: u16 = 1 << 6;
+
     /// The application's name for the kind of message.
     pub const TYPE: u16 = 1 << 5;
+
     /// The user who published; checked by the server.
     pub const USER_ID: u16 = 1 << 4;
+
     /// The application that published.
     pub const APP_ID: u16 = 1 << 3;
+
     /// Reserved by the specification, carried all the same.
     pub const CLUSTER_ID: u16 = 1 << 2;
 }
+
 /// Class connection: work with the connection itself, on channel 0.
 pub mod connection {
     use super::{Fault, ShortStr, Table, wire};
+
     /// The class on the wire.
     pub const CLASS_ID: u16 = 10;
+
     /// connection.start: the server opens the negotiation.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Start<'a> {
@@ -207,9 +239,11 @@ pub mod connection {
         /// Message locales, separated by spaces.
         pub locales: &'a [u8],
     }
+
     impl<'a> Start<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 10;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, version_major) = wire::octet(input)?;
             let (input, version_minor) = wire::octet(input)?;
@@ -226,6 +260,7 @@ pub mod connection {
             })
         }
     }
+
     impl Start<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.push(self.version_major);
@@ -235,6 +270,7 @@ pub mod connection {
             wire::write_longstr(out, self.locales);
         }
     }
+
     /// connection.start-ok: the client chooses a mechanism and a locale.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct StartOk<'a> {
@@ -247,9 +283,11 @@ pub mod connection {
         /// The locale chosen.
         pub locale: ShortStr<'a>,
     }
+
     impl<'a> StartOk<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 11;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, client_properties) = wire::table(input)?;
             let (input, mechanism) = wire::shortstr_utf8(input)?;
@@ -264,6 +302,7 @@ pub mod connection {
             })
         }
     }
+
     impl StartOk<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_table(out, self.client_properties);
@@ -272,46 +311,55 @@ pub mod connection {
             wire::write_shortstr(out, self.locale);
         }
     }
+
     /// connection.secure: the server asks the client for more security data.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Secure<'a> {
         /// Opaque data of the security mechanism.
         pub challenge: &'a [u8],
     }
+
     impl<'a> Secure<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 20;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, challenge) = wire::longstr(input)?;
             wire::end(input)?;
             Ok(Self { challenge })
         }
     }
+
     impl Secure<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_longstr(out, self.challenge);
         }
     }
+
     /// connection.secure-ok: the client answers a challenge.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct SecureOk<'a> {
         /// Opaque data of the security mechanism.
         pub response: &'a [u8],
     }
+
     impl<'a> SecureOk<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 21;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, response) = wire::longstr(input)?;
             wire::end(input)?;
             Ok(Self { response })
         }
     }
+
     impl SecureOk<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_longstr(out, self.response);
         }
     }
+
     /// connection.tune: the server proposes limits.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Tune {
@@ -322,9 +370,11 @@ pub mod connection {
         /// Heartbeat interval in seconds; 0 is none.
         pub heartbeat: u16,
     }
+
     impl Tune {
         /// The method within its class.
         pub const METHOD_ID: u16 = 30;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, channel_max) = wire::short(input)?;
             let (input, frame_max) = wire::long(input)?;
@@ -337,6 +387,7 @@ pub mod connection {
             })
         }
     }
+
     impl Tune {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.channel_max.to_be_bytes());
@@ -344,6 +395,7 @@ pub mod connection {
             out.extend_from_slice(&self.heartbeat.to_be_bytes());
         }
     }
+
     /// connection.tune-ok: the client settles the limits.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct TuneOk {
@@ -354,9 +406,11 @@ pub mod connection {
         /// Heartbeat interval in seconds; 0 is none.
         pub heartbeat: u16,
     }
+
     impl TuneOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 31;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, channel_max) = wire::short(input)?;
             let (input, frame_max) = wire::long(input)?;
@@ -369,6 +423,7 @@ pub mod connection {
             })
         }
     }
+
     impl TuneOk {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.channel_max.to_be_bytes());
@@ -376,15 +431,18 @@ pub mod connection {
             out.extend_from_slice(&self.heartbeat.to_be_bytes());
         }
     }
+
     /// connection.open: the client enters a virtual host.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Open<'a> {
         /// Name of the virtual host.
         pub virtual_host: ShortStr<'a>,
     }
+
     impl<'a> Open<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 40;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, virtual_host) = wire::shortstr_utf8(input)?;
             let (input, _) = wire::shortstr_utf8(input)?;
@@ -393,6 +451,7 @@ pub mod connection {
             Ok(Self { virtual_host })
         }
     }
+
     impl Open<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_shortstr(out, self.virtual_host);
@@ -400,23 +459,28 @@ pub mod connection {
             out.push(0);
         }
     }
+
     /// connection.open-ok: the connection is ready for use.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct OpenOk;
+
     impl OpenOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 41;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, _) = wire::shortstr_utf8(input)?;
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl OpenOk {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 1]);
         }
     }
+
     /// connection.close: either peer closes the connection.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Close<'a> {
@@ -429,9 +493,11 @@ pub mod connection {
         /// Method at fault within its class, or 0.
         pub method_id: u16,
     }
+
     impl<'a> Close<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 50;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, reply_code) = wire::short(input)?;
             let (input, reply_text) = wire::shortstr_utf8(input)?;
@@ -446,6 +512,7 @@ pub mod connection {
             })
         }
     }
+
     impl Close<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.reply_code.to_be_bytes());
@@ -454,54 +521,67 @@ pub mod connection {
             out.extend_from_slice(&self.method_id.to_be_bytes());
         }
     }
+
     /// connection.close-ok: the close was seen; the socket may be closed.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct CloseOk;
+
     impl CloseOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 51;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl CloseOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// connection.blocked: the server stopped reading this publisher (RabbitMQ).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Blocked<'a> {
         /// Why, in words.
         pub reason: ShortStr<'a>,
     }
+
     impl<'a> Blocked<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 60;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, reason) = wire::shortstr_utf8(input)?;
             wire::end(input)?;
             Ok(Self { reason })
         }
     }
+
     impl Blocked<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_shortstr(out, self.reason);
         }
     }
+
     /// connection.unblocked: the server reads this publisher again (RabbitMQ).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Unblocked;
+
     impl Unblocked {
         /// The method within its class.
         pub const METHOD_ID: u16 = 61;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl Unblocked {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// connection.update-secret: the client renews its credentials (RabbitMQ).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct UpdateSecret<'a> {
@@ -510,9 +590,11 @@ pub mod connection {
         /// Why, in words.
         pub reason: ShortStr<'a>,
     }
+
     impl<'a> UpdateSecret<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 70;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, new_secret) = wire::longstr(input)?;
             let (input, reason) = wire::shortstr_utf8(input)?;
@@ -520,75 +602,93 @@ pub mod connection {
             Ok(Self { new_secret, reason })
         }
     }
+
     impl UpdateSecret<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_longstr(out, self.new_secret);
             wire::write_shortstr(out, self.reason);
         }
     }
+
     /// connection.update-secret-ok: the new credentials are in force (RabbitMQ).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct UpdateSecretOk;
+
     impl UpdateSecretOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 71;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl UpdateSecretOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
 }
+
 /// Class channel: work with channels.
 pub mod channel {
     use super::{Fault, ShortStr, wire};
+
     /// The class on the wire.
     pub const CLASS_ID: u16 = 20;
+
     /// channel.open: the client opens a channel.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Open;
+
     impl Open {
         /// The method within its class.
         pub const METHOD_ID: u16 = 10;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, _) = wire::shortstr_utf8(input)?;
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl Open {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 1]);
         }
     }
+
     /// channel.open-ok: the channel is open.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct OpenOk;
+
     impl OpenOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 11;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, _) = wire::longstr(input)?;
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl OpenOk {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 4]);
         }
     }
+
     /// channel.flow: a peer stops or resumes the flow of content.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Flow {
         /// Whether content may flow.
         pub active: bool,
     }
+
     impl Flow {
         /// The method within its class.
         pub const METHOD_ID: u16 = 20;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, bits) = wire::octet(input)?;
             let active = bits & 1 != 0;
@@ -596,20 +696,24 @@ pub mod channel {
             Ok(Self { active })
         }
     }
+
     impl Flow {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.push(u8::from(self.active));
         }
     }
+
     /// channel.flow-ok: the flow request was seen.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct FlowOk {
         /// Whether content may flow.
         pub active: bool,
     }
+
     impl FlowOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 21;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, bits) = wire::octet(input)?;
             let active = bits & 1 != 0;
@@ -617,11 +721,13 @@ pub mod channel {
             Ok(Self { active })
         }
     }
+
     impl FlowOk {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.push(u8::from(self.active));
         }
     }
+
     /// channel.close: either peer closes the channel.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Close<'a> {
@@ -634,9 +740,11 @@ pub mod channel {
         /// Method at fault within its class, or 0.
         pub method_id: u16,
     }
+
     impl<'a> Close<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 40;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, reply_code) = wire::short(input)?;
             let (input, reply_text) = wire::shortstr_utf8(input)?;
@@ -651,6 +759,7 @@ pub mod channel {
             })
         }
     }
+
     impl Close<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.reply_code.to_be_bytes());
@@ -659,26 +768,33 @@ pub mod channel {
             out.extend_from_slice(&self.method_id.to_be_bytes());
         }
     }
+
     /// channel.close-ok: the close was seen; the channel number is free.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct CloseOk;
+
     impl CloseOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 41;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl CloseOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
 }
+
 /// Class access: access tickets, a relic of AMQP 0-8 that RabbitMQ still answers.
 pub mod access {
     use super::{Fault, ShortStr, wire};
+
     /// The class on the wire.
     pub const CLASS_ID: u16 = 30;
+
     /// access.request: the client asks for an access ticket.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Request<'a> {
@@ -695,9 +811,11 @@ pub mod access {
         /// Whether read access is wanted.
         pub read: bool,
     }
+
     impl<'a> Request<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 10;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, realm) = wire::shortstr_utf8(input)?;
             let (input, bits) = wire::octet(input)?;
@@ -717,6 +835,7 @@ pub mod access {
             })
         }
     }
+
     impl Request<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_shortstr(out, self.realm);
@@ -729,32 +848,39 @@ pub mod access {
             );
         }
     }
+
     /// access.request-ok: the ticket, which nothing checks.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct RequestOk {
         /// The ticket.
         pub ticket: u16,
     }
+
     impl RequestOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 11;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, ticket) = wire::short(input)?;
             wire::end(input)?;
             Ok(Self { ticket })
         }
     }
+
     impl RequestOk {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.ticket.to_be_bytes());
         }
     }
 }
+
 /// Class exchange: work with exchanges.
 pub mod exchange {
     use super::{Fault, ShortStr, Table, wire};
+
     /// The class on the wire.
     pub const CLASS_ID: u16 = 40;
+
     /// exchange.declare: the client creates an exchange, or checks one.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Declare<'a> {
@@ -775,9 +901,11 @@ pub mod exchange {
         /// Further arguments, by name.
         pub arguments: Table<'a>,
     }
+
     impl<'a> Declare<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 10;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, exchange) = wire::shortstr_utf8(input)?;
@@ -802,6 +930,7 @@ pub mod exchange {
             })
         }
     }
+
     impl Declare<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -817,20 +946,25 @@ pub mod exchange {
             wire::write_table(out, self.arguments);
         }
     }
+
     /// exchange.declare-ok: the exchange exists.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct DeclareOk;
+
     impl DeclareOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 11;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl DeclareOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// exchange.delete: the client deletes an exchange.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Delete<'a> {
@@ -841,9 +975,11 @@ pub mod exchange {
         /// Whether the server shall not answer.
         pub no_wait: bool,
     }
+
     impl<'a> Delete<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 20;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, exchange) = wire::shortstr_utf8(input)?;
@@ -858,6 +994,7 @@ pub mod exchange {
             })
         }
     }
+
     impl Delete<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -865,20 +1002,25 @@ pub mod exchange {
             out.push(u8::from(self.if_unused) | u8::from(self.no_wait) << 1);
         }
     }
+
     /// exchange.delete-ok: the exchange is gone.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct DeleteOk;
+
     impl DeleteOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 21;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl DeleteOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// exchange.bind: the client binds an exchange to an exchange (RabbitMQ).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Bind<'a> {
@@ -893,9 +1035,11 @@ pub mod exchange {
         /// Further arguments, by name.
         pub arguments: Table<'a>,
     }
+
     impl<'a> Bind<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 30;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, destination) = wire::shortstr_utf8(input)?;
@@ -914,6 +1058,7 @@ pub mod exchange {
             })
         }
     }
+
     impl Bind<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -924,20 +1069,25 @@ pub mod exchange {
             wire::write_table(out, self.arguments);
         }
     }
+
     /// exchange.bind-ok: the binding exists (RabbitMQ).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct BindOk;
+
     impl BindOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 31;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl BindOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// exchange.unbind: the client unbinds an exchange from an exchange (RabbitMQ).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Unbind<'a> {
@@ -952,9 +1102,11 @@ pub mod exchange {
         /// Further arguments, by name.
         pub arguments: Table<'a>,
     }
+
     impl<'a> Unbind<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 40;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, destination) = wire::shortstr_utf8(input)?;
@@ -973,6 +1125,7 @@ pub mod exchange {
             })
         }
     }
+
     impl Unbind<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -983,26 +1136,33 @@ pub mod exchange {
             wire::write_table(out, self.arguments);
         }
     }
+
     /// exchange.unbind-ok: the binding is gone (RabbitMQ; the identifier is 51, not 41).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct UnbindOk;
+
     impl UnbindOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 51;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl UnbindOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
 }
+
 /// Class queue: work with queues.
 pub mod queue {
     use super::{Fault, ShortStr, Table, wire};
+
     /// The class on the wire.
     pub const CLASS_ID: u16 = 50;
+
     /// queue.declare: the client creates a queue, or checks one.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Declare<'a> {
@@ -1021,9 +1181,11 @@ pub mod queue {
         /// Further arguments, by name.
         pub arguments: Table<'a>,
     }
+
     impl<'a> Declare<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 10;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, queue) = wire::shortstr_utf8(input)?;
@@ -1046,6 +1208,7 @@ pub mod queue {
             })
         }
     }
+
     impl Declare<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -1060,6 +1223,7 @@ pub mod queue {
             wire::write_table(out, self.arguments);
         }
     }
+
     /// queue.declare-ok: the queue exists.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct DeclareOk<'a> {
@@ -1070,9 +1234,11 @@ pub mod queue {
         /// Number of its consumers.
         pub consumer_count: u32,
     }
+
     impl<'a> DeclareOk<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 11;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, queue) = wire::shortstr_utf8(input)?;
             let (input, message_count) = wire::long(input)?;
@@ -1085,6 +1251,7 @@ pub mod queue {
             })
         }
     }
+
     impl DeclareOk<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_shortstr(out, self.queue);
@@ -1092,6 +1259,7 @@ pub mod queue {
             out.extend_from_slice(&self.consumer_count.to_be_bytes());
         }
     }
+
     /// queue.bind: the client binds a queue to an exchange.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Bind<'a> {
@@ -1106,9 +1274,11 @@ pub mod queue {
         /// Further arguments, by name.
         pub arguments: Table<'a>,
     }
+
     impl<'a> Bind<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 20;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, queue) = wire::shortstr_utf8(input)?;
@@ -1127,6 +1297,7 @@ pub mod queue {
             })
         }
     }
+
     impl Bind<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -1137,20 +1308,25 @@ pub mod queue {
             wire::write_table(out, self.arguments);
         }
     }
+
     /// queue.bind-ok: the binding exists.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct BindOk;
+
     impl BindOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 21;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl BindOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// queue.purge: the client drops the ready messages of a queue.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Purge<'a> {
@@ -1159,9 +1335,11 @@ pub mod queue {
         /// Whether the server shall not answer.
         pub no_wait: bool,
     }
+
     impl<'a> Purge<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 30;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, queue) = wire::shortstr_utf8(input)?;
@@ -1171,6 +1349,7 @@ pub mod queue {
             Ok(Self { queue, no_wait })
         }
     }
+
     impl Purge<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -1178,26 +1357,31 @@ pub mod queue {
             out.push(u8::from(self.no_wait));
         }
     }
+
     /// queue.purge-ok: the ready messages are gone.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct PurgeOk {
         /// Number of messages dropped.
         pub message_count: u32,
     }
+
     impl PurgeOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 31;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, message_count) = wire::long(input)?;
             wire::end(input)?;
             Ok(Self { message_count })
         }
     }
+
     impl PurgeOk {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.message_count.to_be_bytes());
         }
     }
+
     /// queue.delete: the client deletes a queue.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Delete<'a> {
@@ -1210,9 +1394,11 @@ pub mod queue {
         /// Whether the server shall not answer.
         pub no_wait: bool,
     }
+
     impl<'a> Delete<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 40;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, queue) = wire::shortstr_utf8(input)?;
@@ -1229,6 +1415,7 @@ pub mod queue {
             })
         }
     }
+
     impl Delete<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -1240,26 +1427,31 @@ pub mod queue {
             );
         }
     }
+
     /// queue.delete-ok: the queue is gone.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct DeleteOk {
         /// Number of messages that went with it.
         pub message_count: u32,
     }
+
     impl DeleteOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 41;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, message_count) = wire::long(input)?;
             wire::end(input)?;
             Ok(Self { message_count })
         }
     }
+
     impl DeleteOk {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.message_count.to_be_bytes());
         }
     }
+
     /// queue.unbind: the client unbinds a queue from an exchange.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Unbind<'a> {
@@ -1272,9 +1464,11 @@ pub mod queue {
         /// Further arguments, by name.
         pub arguments: Table<'a>,
     }
+
     impl<'a> Unbind<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 50;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, queue) = wire::shortstr_utf8(input)?;
@@ -1290,6 +1484,7 @@ pub mod queue {
             })
         }
     }
+
     impl Unbind<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -1299,26 +1494,33 @@ pub mod queue {
             wire::write_table(out, self.arguments);
         }
     }
+
     /// queue.unbind-ok: the binding is gone.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct UnbindOk;
+
     impl UnbindOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 51;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl UnbindOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
 }
+
 /// Class basic: work with messages.
 pub mod basic {
     use super::{Fault, ShortStr, Table, wire};
+
     /// The class on the wire.
     pub const CLASS_ID: u16 = 60;
+
     /// basic.qos: the client limits what may be delivered unacknowledged.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Qos {
@@ -1329,9 +1531,11 @@ pub mod basic {
         /// Whether the limit is for the channel, not for each later consumer.
         pub global: bool,
     }
+
     impl Qos {
         /// The method within its class.
         pub const METHOD_ID: u16 = 10;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, prefetch_size) = wire::long(input)?;
             let (input, prefetch_count) = wire::short(input)?;
@@ -1345,6 +1549,7 @@ pub mod basic {
             })
         }
     }
+
     impl Qos {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.prefetch_size.to_be_bytes());
@@ -1352,20 +1557,25 @@ pub mod basic {
             out.push(u8::from(self.global));
         }
     }
+
     /// basic.qos-ok: the limit is in force.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct QosOk;
+
     impl QosOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 11;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl QosOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// basic.consume: the client starts a consumer.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Consume<'a> {
@@ -1384,9 +1594,11 @@ pub mod basic {
         /// Further arguments, by name.
         pub arguments: Table<'a>,
     }
+
     impl<'a> Consume<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 20;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, queue) = wire::shortstr_utf8(input)?;
@@ -1409,6 +1621,7 @@ pub mod basic {
             })
         }
     }
+
     impl Consume<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -1423,26 +1636,31 @@ pub mod basic {
             wire::write_table(out, self.arguments);
         }
     }
+
     /// basic.consume-ok: the consumer is ready.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct ConsumeOk<'a> {
         /// Name of the consumer on its channel.
         pub consumer_tag: ShortStr<'a>,
     }
+
     impl<'a> ConsumeOk<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 21;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, consumer_tag) = wire::shortstr_utf8(input)?;
             wire::end(input)?;
             Ok(Self { consumer_tag })
         }
     }
+
     impl ConsumeOk<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_shortstr(out, self.consumer_tag);
         }
     }
+
     /// basic.cancel: the client ends a consumer, or the server tells that it ended (RabbitMQ).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Cancel<'a> {
@@ -1451,9 +1669,11 @@ pub mod basic {
         /// Whether the server shall not answer.
         pub no_wait: bool,
     }
+
     impl<'a> Cancel<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 30;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, consumer_tag) = wire::shortstr_utf8(input)?;
             let (input, bits) = wire::octet(input)?;
@@ -1465,32 +1685,38 @@ pub mod basic {
             })
         }
     }
+
     impl Cancel<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_shortstr(out, self.consumer_tag);
             out.push(u8::from(self.no_wait));
         }
     }
+
     /// basic.cancel-ok: the consumer is gone.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct CancelOk<'a> {
         /// Name of the consumer on its channel.
         pub consumer_tag: ShortStr<'a>,
     }
+
     impl<'a> CancelOk<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 31;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, consumer_tag) = wire::shortstr_utf8(input)?;
             wire::end(input)?;
             Ok(Self { consumer_tag })
         }
     }
+
     impl CancelOk<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_shortstr(out, self.consumer_tag);
         }
     }
+
     /// basic.publish: the client publishes a message.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Publish<'a> {
@@ -1503,9 +1729,11 @@ pub mod basic {
         /// Whether to return it if no consumer is ready; RabbitMQ answers 540.
         pub immediate: bool,
     }
+
     impl<'a> Publish<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 40;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, exchange) = wire::shortstr(input)?;
@@ -1522,6 +1750,7 @@ pub mod basic {
             })
         }
     }
+
     impl Publish<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -1530,6 +1759,7 @@ pub mod basic {
             out.push(u8::from(self.mandatory) | u8::from(self.immediate) << 1);
         }
     }
+
     /// basic.return: the server gives an undeliverable message back.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Return<'a> {
@@ -1542,9 +1772,11 @@ pub mod basic {
         /// Routing key.
         pub routing_key: ShortStr<'a>,
     }
+
     impl<'a> Return<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 50;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, reply_code) = wire::short(input)?;
             let (input, reply_text) = wire::shortstr(input)?;
@@ -1559,6 +1791,7 @@ pub mod basic {
             })
         }
     }
+
     impl Return<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.reply_code.to_be_bytes());
@@ -1567,6 +1800,7 @@ pub mod basic {
             wire::write_shortstr(out, self.routing_key);
         }
     }
+
     /// basic.deliver: the server delivers a message to a consumer.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Deliver<'a> {
@@ -1581,9 +1815,11 @@ pub mod basic {
         /// Routing key.
         pub routing_key: ShortStr<'a>,
     }
+
     impl<'a> Deliver<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 60;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, consumer_tag) = wire::shortstr(input)?;
             let (input, delivery_tag) = wire::longlong(input)?;
@@ -1601,6 +1837,7 @@ pub mod basic {
             })
         }
     }
+
     impl Deliver<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             wire::write_shortstr(out, self.consumer_tag);
@@ -1610,6 +1847,7 @@ pub mod basic {
             wire::write_shortstr(out, self.routing_key);
         }
     }
+
     /// basic.get: the client asks for one message.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Get<'a> {
@@ -1618,9 +1856,11 @@ pub mod basic {
         /// Whether a delivery counts as acknowledged when sent.
         pub no_ack: bool,
     }
+
     impl<'a> Get<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 70;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, _) = wire::short(input)?;
             let (input, queue) = wire::shortstr_utf8(input)?;
@@ -1630,6 +1870,7 @@ pub mod basic {
             Ok(Self { queue, no_ack })
         }
     }
+
     impl Get<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 2]);
@@ -1637,6 +1878,7 @@ pub mod basic {
             out.push(u8::from(self.no_ack));
         }
     }
+
     /// basic.get-ok: the message asked for.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct GetOk<'a> {
@@ -1651,9 +1893,11 @@ pub mod basic {
         /// Number of messages ready in the queue.
         pub message_count: u32,
     }
+
     impl<'a> GetOk<'a> {
         /// The method within its class.
         pub const METHOD_ID: u16 = 71;
+
         pub(super) fn parse_fields(input: &'a [u8]) -> Result<Self, Fault> {
             let (input, delivery_tag) = wire::longlong(input)?;
             let (input, bits) = wire::octet(input)?;
@@ -1671,6 +1915,7 @@ pub mod basic {
             })
         }
     }
+
     impl GetOk<'_> {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.delivery_tag.to_be_bytes());
@@ -1680,23 +1925,28 @@ pub mod basic {
             out.extend_from_slice(&self.message_count.to_be_bytes());
         }
     }
+
     /// basic.get-empty: the queue has no ready message.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct GetEmpty;
+
     impl GetEmpty {
         /// The method within its class.
         pub const METHOD_ID: u16 = 72;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, _) = wire::shortstr_utf8(input)?;
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl GetEmpty {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0; 1]);
         }
     }
+
     /// basic.ack: the client acknowledges deliveries, or the server confirms publishes (RabbitMQ).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Ack {
@@ -1705,9 +1955,11 @@ pub mod basic {
         /// Whether all lower tags are meant too.
         pub multiple: bool,
     }
+
     impl Ack {
         /// The method within its class.
         pub const METHOD_ID: u16 = 80;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, delivery_tag) = wire::longlong(input)?;
             let (input, bits) = wire::octet(input)?;
@@ -1719,12 +1971,14 @@ pub mod basic {
             })
         }
     }
+
     impl Ack {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.delivery_tag.to_be_bytes());
             out.push(u8::from(self.multiple));
         }
     }
+
     /// basic.reject: the client refuses a delivery.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Reject {
@@ -1733,9 +1987,11 @@ pub mod basic {
         /// Whether the message returns to its queue.
         pub requeue: bool,
     }
+
     impl Reject {
         /// The method within its class.
         pub const METHOD_ID: u16 = 90;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, delivery_tag) = wire::longlong(input)?;
             let (input, bits) = wire::octet(input)?;
@@ -1747,21 +2003,25 @@ pub mod basic {
             })
         }
     }
+
     impl Reject {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.delivery_tag.to_be_bytes());
             out.push(u8::from(self.requeue));
         }
     }
+
     /// basic.recover-async: the client gives back all it has not acknowledged, without an answer.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct RecoverAsync {
         /// Whether the messages return to their queues.
         pub requeue: bool,
     }
+
     impl RecoverAsync {
         /// The method within its class.
         pub const METHOD_ID: u16 = 100;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, bits) = wire::octet(input)?;
             let requeue = bits & 1 != 0;
@@ -1769,20 +2029,24 @@ pub mod basic {
             Ok(Self { requeue })
         }
     }
+
     impl RecoverAsync {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.push(u8::from(self.requeue));
         }
     }
+
     /// basic.recover: the client gives back all it has not acknowledged.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Recover {
         /// Whether the messages return to their queues.
         pub requeue: bool,
     }
+
     impl Recover {
         /// The method within its class.
         pub const METHOD_ID: u16 = 110;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, bits) = wire::octet(input)?;
             let requeue = bits & 1 != 0;
@@ -1790,25 +2054,31 @@ pub mod basic {
             Ok(Self { requeue })
         }
     }
+
     impl Recover {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.push(u8::from(self.requeue));
         }
     }
+
     /// basic.recover-ok: the messages are back.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct RecoverOk;
+
     impl RecoverOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 111;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl RecoverOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// basic.nack: the client refuses deliveries, or the server refuses publishes (RabbitMQ).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Nack {
@@ -1819,9 +2089,11 @@ pub mod basic {
         /// Whether the messages return to their queues.
         pub requeue: bool,
     }
+
     impl Nack {
         /// The method within its class.
         pub const METHOD_ID: u16 = 120;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, delivery_tag) = wire::longlong(input)?;
             let (input, bits) = wire::octet(input)?;
@@ -1835,6 +2107,7 @@ pub mod basic {
             })
         }
     }
+
     impl Nack {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.extend_from_slice(&self.delivery_tag.to_be_bytes());
@@ -1842,110 +2115,141 @@ pub mod basic {
         }
     }
 }
+
 /// Class tx: transactions of one channel.
 pub mod tx {
     use super::{Fault, wire};
+
     /// The class on the wire.
     pub const CLASS_ID: u16 = 90;
+
     /// tx.select: the client makes the channel transactional.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Select;
+
     impl Select {
         /// The method within its class.
         pub const METHOD_ID: u16 = 10;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl Select {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// tx.select-ok: the channel is transactional.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct SelectOk;
+
     impl SelectOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 11;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl SelectOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// tx.commit: the client applies what it published and acknowledged.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Commit;
+
     impl Commit {
         /// The method within its class.
         pub const METHOD_ID: u16 = 20;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl Commit {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// tx.commit-ok: the transaction is applied.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct CommitOk;
+
     impl CommitOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 21;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl CommitOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// tx.rollback: the client drops what it published and acknowledged.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Rollback;
+
     impl Rollback {
         /// The method within its class.
         pub const METHOD_ID: u16 = 30;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl Rollback {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
+
     /// tx.rollback-ok: the transaction is dropped.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct RollbackOk;
+
     impl RollbackOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 31;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl RollbackOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
 }
+
 /// Class confirm: publisher confirms (RabbitMQ).
 pub mod confirm {
     use super::{Fault, wire};
+
     /// The class on the wire.
     pub const CLASS_ID: u16 = 85;
+
     /// confirm.select: the client asks that its publishes be confirmed.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct Select {
         /// Whether the server shall not answer.
         pub no_wait: bool,
     }
+
     impl Select {
         /// The method within its class.
         pub const METHOD_ID: u16 = 10;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             let (input, bits) = wire::octet(input)?;
             let no_wait = bits & 1 != 0;
@@ -1953,26 +2257,32 @@ pub mod confirm {
             Ok(Self { no_wait })
         }
     }
+
     impl Select {
         pub(super) fn encode_fields(&self, out: &mut Vec<u8>) {
             out.push(u8::from(self.no_wait));
         }
     }
+
     /// confirm.select-ok: publishes are confirmed from now on.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
     pub struct SelectOk;
+
     impl SelectOk {
         /// The method within its class.
         pub const METHOD_ID: u16 = 11;
+
         pub(super) fn parse_fields(input: &[u8]) -> Result<Self, Fault> {
             wire::end(input)?;
             Ok(Self)
         }
     }
+
     impl SelectOk {
         pub(super) fn encode_fields(&self, _: &mut Vec<u8>) {}
     }
 }
+
 /// Any method, borrowed from the payload it was parsed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method<'a> {
@@ -2109,6 +2419,7 @@ pub enum Method<'a> {
     /// confirm.select-ok
     ConfirmSelectOk(confirm::SelectOk),
 }
+
 impl<'a> Method<'a> {
     /// Parses the whole payload of a method frame: class, method, fields, and nothing behind them.
     ///
@@ -2201,6 +2512,7 @@ impl<'a> Method<'a> {
         })
     }
 }
+
 impl Method<'_> {
     /// Appends the payload of the method's frame: class, method and fields.
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -2275,6 +2587,7 @@ impl Method<'_> {
             Self::ConfirmSelectOk(method) => method.encode_fields(out),
         }
     }
+
     /// The class on the wire.
     pub const fn class_id(&self) -> u16 {
         match self {
@@ -2344,6 +2657,7 @@ impl Method<'_> {
             Self::ConfirmSelect(_) | Self::ConfirmSelectOk(_) => 85,
         }
     }
+
     /// The method within its class.
     pub const fn method_id(&self) -> u16 {
         match self {
@@ -2415,6 +2729,7 @@ impl Method<'_> {
             Self::ConfirmSelectOk(_) => confirm::SelectOk::METHOD_ID,
         }
     }
+
     /// The name in the specification's spelling, such as `basic.publish`.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -2486,6 +2801,7 @@ impl Method<'_> {
             Self::ConfirmSelectOk(_) => "confirm.select-ok",
         }
     }
+
     /// Whether a content header and a body follow.
     pub const fn has_content(&self) -> bool {
         matches!(
@@ -2496,6 +2812,7 @@ impl Method<'_> {
                 | Self::BasicGetOk(_)
         )
     }
+
     /// Whether the specification has the peer answer it.
     pub const fn is_synchronous(&self) -> bool {
         matches!(
@@ -2531,331 +2848,397 @@ impl Method<'_> {
         )
     }
 }
+
 impl<'a> From<connection::Start<'a>> for Method<'a> {
     fn from(method: connection::Start<'a>) -> Self {
         Self::ConnectionStart(method)
     }
 }
+
 impl<'a> From<connection::StartOk<'a>> for Method<'a> {
     fn from(method: connection::StartOk<'a>) -> Self {
         Self::ConnectionStartOk(method)
     }
 }
+
 impl<'a> From<connection::Secure<'a>> for Method<'a> {
     fn from(method: connection::Secure<'a>) -> Self {
         Self::ConnectionSecure(method)
     }
 }
+
 impl<'a> From<connection::SecureOk<'a>> for Method<'a> {
     fn from(method: connection::SecureOk<'a>) -> Self {
         Self::ConnectionSecureOk(method)
     }
 }
+
 impl From<connection::Tune> for Method<'_> {
     fn from(method: connection::Tune) -> Self {
         Self::ConnectionTune(method)
     }
 }
+
 impl From<connection::TuneOk> for Method<'_> {
     fn from(method: connection::TuneOk) -> Self {
         Self::ConnectionTuneOk(method)
     }
 }
+
 impl<'a> From<connection::Open<'a>> for Method<'a> {
     fn from(method: connection::Open<'a>) -> Self {
         Self::ConnectionOpen(method)
     }
 }
+
 impl From<connection::OpenOk> for Method<'_> {
     fn from(method: connection::OpenOk) -> Self {
         Self::ConnectionOpenOk(method)
     }
 }
+
 impl<'a> From<connection::Close<'a>> for Method<'a> {
     fn from(method: connection::Close<'a>) -> Self {
         Self::ConnectionClose(method)
     }
 }
+
 impl From<connection::CloseOk> for Method<'_> {
     fn from(method: connection::CloseOk) -> Self {
         Self::ConnectionCloseOk(method)
     }
 }
+
 impl<'a> From<connection::Blocked<'a>> for Method<'a> {
     fn from(method: connection::Blocked<'a>) -> Self {
         Self::ConnectionBlocked(method)
     }
 }
+
 impl From<connection::Unblocked> for Method<'_> {
     fn from(method: connection::Unblocked) -> Self {
         Self::ConnectionUnblocked(method)
     }
 }
+
 impl<'a> From<connection::UpdateSecret<'a>> for Method<'a> {
     fn from(method: connection::UpdateSecret<'a>) -> Self {
         Self::ConnectionUpdateSecret(method)
     }
 }
+
 impl From<connection::UpdateSecretOk> for Method<'_> {
     fn from(method: connection::UpdateSecretOk) -> Self {
         Self::ConnectionUpdateSecretOk(method)
     }
 }
+
 impl From<channel::Open> for Method<'_> {
     fn from(method: channel::Open) -> Self {
         Self::ChannelOpen(method)
     }
 }
+
 impl From<channel::OpenOk> for Method<'_> {
     fn from(method: channel::OpenOk) -> Self {
         Self::ChannelOpenOk(method)
     }
 }
+
 impl From<channel::Flow> for Method<'_> {
     fn from(method: channel::Flow) -> Self {
         Self::ChannelFlow(method)
     }
 }
+
 impl From<channel::FlowOk> for Method<'_> {
     fn from(method: channel::FlowOk) -> Self {
         Self::ChannelFlowOk(method)
     }
 }
+
 impl<'a> From<channel::Close<'a>> for Method<'a> {
     fn from(method: channel::Close<'a>) -> Self {
         Self::ChannelClose(method)
     }
 }
+
 impl From<channel::CloseOk> for Method<'_> {
     fn from(method: channel::CloseOk) -> Self {
         Self::ChannelCloseOk(method)
     }
 }
+
 impl<'a> From<access::Request<'a>> for Method<'a> {
     fn from(method: access::Request<'a>) -> Self {
         Self::AccessRequest(method)
     }
 }
+
 impl From<access::RequestOk> for Method<'_> {
     fn from(method: access::RequestOk) -> Self {
         Self::AccessRequestOk(method)
     }
 }
+
 impl<'a> From<exchange::Declare<'a>> for Method<'a> {
     fn from(method: exchange::Declare<'a>) -> Self {
         Self::ExchangeDeclare(method)
     }
 }
+
 impl From<exchange::DeclareOk> for Method<'_> {
     fn from(method: exchange::DeclareOk) -> Self {
         Self::ExchangeDeclareOk(method)
     }
 }
+
 impl<'a> From<exchange::Delete<'a>> for Method<'a> {
     fn from(method: exchange::Delete<'a>) -> Self {
         Self::ExchangeDelete(method)
     }
 }
+
 impl From<exchange::DeleteOk> for Method<'_> {
     fn from(method: exchange::DeleteOk) -> Self {
         Self::ExchangeDeleteOk(method)
     }
 }
+
 impl<'a> From<exchange::Bind<'a>> for Method<'a> {
     fn from(method: exchange::Bind<'a>) -> Self {
         Self::ExchangeBind(method)
     }
 }
+
 impl From<exchange::BindOk> for Method<'_> {
     fn from(method: exchange::BindOk) -> Self {
         Self::ExchangeBindOk(method)
     }
 }
+
 impl<'a> From<exchange::Unbind<'a>> for Method<'a> {
     fn from(method: exchange::Unbind<'a>) -> Self {
         Self::ExchangeUnbind(method)
     }
 }
+
 impl From<exchange::UnbindOk> for Method<'_> {
     fn from(method: exchange::UnbindOk) -> Self {
         Self::ExchangeUnbindOk(method)
     }
 }
+
 impl<'a> From<queue::Declare<'a>> for Method<'a> {
     fn from(method: queue::Declare<'a>) -> Self {
         Self::QueueDeclare(method)
     }
 }
+
 impl<'a> From<queue::DeclareOk<'a>> for Method<'a> {
     fn from(method: queue::DeclareOk<'a>) -> Self {
         Self::QueueDeclareOk(method)
     }
 }
+
 impl<'a> From<queue::Bind<'a>> for Method<'a> {
     fn from(method: queue::Bind<'a>) -> Self {
         Self::QueueBind(method)
     }
 }
+
 impl From<queue::BindOk> for Method<'_> {
     fn from(method: queue::BindOk) -> Self {
         Self::QueueBindOk(method)
     }
 }
+
 impl<'a> From<queue::Purge<'a>> for Method<'a> {
     fn from(method: queue::Purge<'a>) -> Self {
         Self::QueuePurge(method)
     }
 }
+
 impl From<queue::PurgeOk> for Method<'_> {
     fn from(method: queue::PurgeOk) -> Self {
         Self::QueuePurgeOk(method)
     }
 }
+
 impl<'a> From<queue::Delete<'a>> for Method<'a> {
     fn from(method: queue::Delete<'a>) -> Self {
         Self::QueueDelete(method)
     }
 }
+
 impl From<queue::DeleteOk> for Method<'_> {
     fn from(method: queue::DeleteOk) -> Self {
         Self::QueueDeleteOk(method)
     }
 }
+
 impl<'a> From<queue::Unbind<'a>> for Method<'a> {
     fn from(method: queue::Unbind<'a>) -> Self {
         Self::QueueUnbind(method)
     }
 }
+
 impl From<queue::UnbindOk> for Method<'_> {
     fn from(method: queue::UnbindOk) -> Self {
         Self::QueueUnbindOk(method)
     }
 }
+
 impl From<basic::Qos> for Method<'_> {
     fn from(method: basic::Qos) -> Self {
         Self::BasicQos(method)
     }
 }
+
 impl From<basic::QosOk> for Method<'_> {
     fn from(method: basic::QosOk) -> Self {
         Self::BasicQosOk(method)
     }
 }
+
 impl<'a> From<basic::Consume<'a>> for Method<'a> {
     fn from(method: basic::Consume<'a>) -> Self {
         Self::BasicConsume(method)
     }
 }
+
 impl<'a> From<basic::ConsumeOk<'a>> for Method<'a> {
     fn from(method: basic::ConsumeOk<'a>) -> Self {
         Self::BasicConsumeOk(method)
     }
 }
+
 impl<'a> From<basic::Cancel<'a>> for Method<'a> {
     fn from(method: basic::Cancel<'a>) -> Self {
         Self::BasicCancel(method)
     }
 }
+
 impl<'a> From<basic::CancelOk<'a>> for Method<'a> {
     fn from(method: basic::CancelOk<'a>) -> Self {
         Self::BasicCancelOk(method)
     }
 }
+
 impl<'a> From<basic::Publish<'a>> for Method<'a> {
     fn from(method: basic::Publish<'a>) -> Self {
         Self::BasicPublish(method)
     }
 }
+
 impl<'a> From<basic::Return<'a>> for Method<'a> {
     fn from(method: basic::Return<'a>) -> Self {
         Self::BasicReturn(method)
     }
 }
+
 impl<'a> From<basic::Deliver<'a>> for Method<'a> {
     fn from(method: basic::Deliver<'a>) -> Self {
         Self::BasicDeliver(method)
     }
 }
+
 impl<'a> From<basic::Get<'a>> for Method<'a> {
     fn from(method: basic::Get<'a>) -> Self {
         Self::BasicGet(method)
     }
 }
+
 impl<'a> From<basic::GetOk<'a>> for Method<'a> {
     fn from(method: basic::GetOk<'a>) -> Self {
         Self::BasicGetOk(method)
     }
 }
+
 impl From<basic::GetEmpty> for Method<'_> {
     fn from(method: basic::GetEmpty) -> Self {
         Self::BasicGetEmpty(method)
     }
 }
+
 impl From<basic::Ack> for Method<'_> {
     fn from(method: basic::Ack) -> Self {
         Self::BasicAck(method)
     }
 }
+
 impl From<basic::Reject> for Method<'_> {
     fn from(method: basic::Reject) -> Self {
         Self::BasicReject(method)
     }
 }
+
 impl From<basic::RecoverAsync> for Method<'_> {
     fn from(method: basic::RecoverAsync) -> Self {
         Self::BasicRecoverAsync(method)
     }
 }
+
 impl From<basic::Recover> for Method<'_> {
     fn from(method: basic::Recover) -> Self {
         Self::BasicRecover(method)
     }
 }
+
 impl From<basic::RecoverOk> for Method<'_> {
     fn from(method: basic::RecoverOk) -> Self {
         Self::BasicRecoverOk(method)
     }
 }
+
 impl From<basic::Nack> for Method<'_> {
     fn from(method: basic::Nack) -> Self {
         Self::BasicNack(method)
     }
 }
+
 impl From<tx::Select> for Method<'_> {
     fn from(method: tx::Select) -> Self {
         Self::TxSelect(method)
     }
 }
+
 impl From<tx::SelectOk> for Method<'_> {
     fn from(method: tx::SelectOk) -> Self {
         Self::TxSelectOk(method)
     }
 }
+
 impl From<tx::Commit> for Method<'_> {
     fn from(method: tx::Commit) -> Self {
         Self::TxCommit(method)
     }
 }
+
 impl From<tx::CommitOk> for Method<'_> {
     fn from(method: tx::CommitOk) -> Self {
         Self::TxCommitOk(method)
     }
 }
+
 impl From<tx::Rollback> for Method<'_> {
     fn from(method: tx::Rollback) -> Self {
         Self::TxRollback(method)
     }
 }
+
 impl From<tx::RollbackOk> for Method<'_> {
     fn from(method: tx::RollbackOk) -> Self {
         Self::TxRollbackOk(method)
     }
 }
+
 impl From<confirm::Select> for Method<'_> {
     fn from(method: confirm::Select) -> Self {
         Self::ConfirmSelect(method)
     }
 }
+
 impl From<confirm::SelectOk> for Method<'_> {
     fn from(method: confirm::SelectOk) -> Self {
         Self::ConfirmSelectOk(method)

@@ -18,6 +18,8 @@ pub mod header;
 pub mod properties;
 pub mod shortstr;
 pub mod table;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use frame::{Frame, FrameError, FrameKind, PayloadHead};

@@ -54,11 +54,17 @@ impl<'a> Table<'a> {
             .map(|(_, value)| value)
     }
 
-    /// An owned copy.
+    /// An owned copy. Of octets that were never walked, what is nested too deeply becomes
+    /// void.
     pub fn decode(self) -> FieldTable {
+        self.decode_at(1)
+    }
+
+    fn decode_at(self, depth: u32) -> FieldTable {
+        let fields = self.iter();
         FieldTable(
-            self.iter()
-                .map(|(name, value)| (name.into(), value.to_value()))
+            fields
+                .map(|(name, value)| (name.into(), value.to_value_at(depth)))
                 .collect(),
         )
     }
@@ -157,6 +163,11 @@ pub enum ValueRef<'a> {
 impl<'a> ValueRef<'a> {
     /// An owned copy.
     pub fn to_value(self) -> Value {
+        self.to_value_at(1)
+    }
+
+    /// An owned copy of a value inside a table or array of that depth.
+    fn to_value_at(self, depth: u32) -> Value {
         match self {
             Self::Bool(value) => Value::Bool(value),
             Self::I8(value) => Value::I8(value),
@@ -171,9 +182,13 @@ impl<'a> ValueRef<'a> {
             Self::Decimal { scale, value } => Value::Decimal { scale, value },
             Self::LongStr(bytes) => Value::LongStr(Bytes::copy_from_slice(bytes)),
             Self::Binary(bytes) => Value::Binary(Bytes::copy_from_slice(bytes)),
-            Self::Array(array) => Value::Array(array.iter().map(Self::to_value).collect()),
+            Self::Array(_) | Self::Table(_) if depth >= TABLE_DEPTH_MAX => Value::Void,
+            Self::Array(array) => {
+                let values = array.iter();
+                Value::Array(values.map(|v| v.to_value_at(depth + 1)).collect())
+            }
             Self::Timestamp(value) => Value::Timestamp(value),
-            Self::Table(table) => Value::Table(table.decode()),
+            Self::Table(table) => Value::Table(table.decode_at(depth + 1)),
             Self::Void => Value::Void,
         }
     }
