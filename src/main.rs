@@ -16,6 +16,10 @@ use haremq::store::StoreError;
 use haremq::store::definitions::{ImportError, offline_import};
 use haremq::store::probe::check_store;
 
+/// Gives memory back to the system when connections and messages have gone; the system's allocator keeps it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let outcome = cli::parse(std::env::args_os(), std::env::vars_os()).and_then(carry_out);
     match outcome {
