@@ -248,6 +248,23 @@ impl QueueHandle {
         })
     }
 
+    /// A dead letter that was marked as retained has arrived in every queue that it was routed to, at
+    /// least one, or has not and must be sent again later.
+    ///
+    /// # Errors
+    /// The queue is gone.
+    pub fn settle_dead_letter(
+        &self,
+        position: Position,
+        has_arrived: bool,
+        now: Now,
+        fx: &mut Effects,
+    ) -> Result<(), Gone> {
+        self.with(fx, |state, fx| {
+            state.settle_dead_letter(position, has_arrived, now, fx);
+        })
+    }
+
     /// `basic.get`.
     ///
     /// # Errors

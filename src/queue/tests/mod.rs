@@ -7,6 +7,7 @@ mod limits;
 mod order;
 mod properties;
 mod quorum;
+mod threads;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
