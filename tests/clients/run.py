@@ -200,7 +200,7 @@ class Broker:
 
     @property
     def uri(self):
-        return "amqp://guest:guest@127.0.0.1:%d/" % self.amqp_port
+        return "amqp://guest:guest@127.0.0.1:%d/%%2f" % self.amqp_port
 
     @property
     def http_uri(self):
