@@ -155,7 +155,7 @@ def prepare_bunny(name):
 
 
 def prepare_php(name):
-    need_debian("php-amqplib", "php-cli")
+    need_debian("php-amqplib", "php-cli", "php-mbstring")
     return ["php", os.path.join(HERE, name, "suite.php")]
 
 
