@@ -237,6 +237,7 @@ check('rpc_by_direct_reply_to_and_by_a_reply_queue', () => session(async (client
   const answering = await open(server);
   const requests = await durable(answering, 'rpc');
   await answering.consume(requests, (message) => {
+    if (message === null) return;
     answering.sendToQueue(message.properties.replyTo, Buffer.from(message.content.toString().toUpperCase()),
       { correlationId: message.properties.correlationId });
   }, { noAck: true });

@@ -801,6 +801,25 @@ def consumer_is_told_when_its_queue_is_deleted():
         channel.queue_declare("", exclusive=True)
 
 
+@check
+def deleter_hears_delete_ok_before_the_cancel_of_its_own_consumer():
+    """RabbitMQ answers the delete first; a consumer that fails on its cancel would else lose the answer."""
+    with session() as (connection, channel):
+        heard = []
+        process = connection._impl._process_frame
+
+        def note(frame):
+            heard.append(getattr(getattr(frame, "method", None), "NAME", None))
+            return process(frame)
+        connection._impl._process_frame = note
+        queue = fresh_queue(channel, "own-cancel")
+        channel.basic_consume(queue, lambda *_: None)
+        channel.queue_delete(queue)
+        connection.sleep(0.2)
+        same([method for method in heard if method in ("Queue.DeleteOk", "Basic.Cancel")],
+             ["Queue.DeleteOk", "Basic.Cancel"])
+
+
 # ------------------------------------------------------------- time, dead letters, priorities
 
 def dead_letter_pair(channel, suffix, **arguments):
