@@ -96,12 +96,14 @@ impl QueueState {
             .and_then(|quorum| quorum.first_overdue(now.wall_ms))
         {
             let owner = self.unsettled.get(position).and_then(|held| held.owner);
+            let timeout_ms = owner.and_then(|owner| self.settle_within_ms(owner));
             if let Some(owner) = owner
                 && let Some((channel, outlet)) = self.consumers.remove(owner.consumer)
             {
-                outlet.push(InboxEvent::ConsumerCancelled {
+                outlet.push(InboxEvent::ConsumerTimedOut {
                     channel,
                     consumer: owner.consumer,
+                    timeout_ms: timeout_ms.unwrap_or_default(),
                 });
                 fx.wake(&outlet);
                 self.last_use_ms = now.wall_ms;

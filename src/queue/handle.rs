@@ -234,14 +234,17 @@ impl QueueHandle {
     /// The queue is gone.
     pub fn settle_batch(
         &self,
-        settlements: impl IntoIterator<Item = (Position, SettlementOutcome)>,
+        settlements: impl IntoIterator<Item = (Position, Option<ConsumerId>, SettlementOutcome)>,
         now: Now,
         fx: &mut Effects,
     ) -> Result<usize, Gone> {
         self.with(fx, |state, fx| {
             let settled = settlements
                 .into_iter()
-                .filter(|(position, outcome)| state.settle(*position, *outcome, now, fx))
+                .filter(|(position, consumer, outcome)| {
+                    state.is_held_by(*position, *consumer)
+                        && state.settle(*position, *outcome, now, fx)
+                })
                 .count();
             state.after_settlements(now, fx);
             settled

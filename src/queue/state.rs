@@ -156,6 +156,16 @@ impl QueueState {
         Published::Accepted(position)
     }
 
+    /// Whether a settlement by `consumer` (`None` for `basic.get`) may touch `position`: the delivery of a
+    /// consumer that timed out has returned, and may be another's by now.
+    pub fn is_held_by(&self, position: Position, consumer: Option<ConsumerId>) -> bool {
+        self.quorum.is_none()
+            || self
+                .unsettled
+                .get(position)
+                .is_some_and(|held| held.owner.map(|owner| owner.consumer) == consumer)
+    }
+
     /// A consumer, or whoever got the message, says what becomes of it. `false` if nothing is unsettled
     /// at that position.
     ///
@@ -438,11 +448,7 @@ impl QueueState {
             return;
         };
         let no_ack = consumer.asked.no_ack;
-        let settle_within_ms = consumer
-            .asked
-            .settings
-            .timeout_ms
-            .or(self.settings.consumer_timeout_ms);
+        let settle_within_ms = self.settle_within_ms(owner);
         consumer.asked.outlet.push(InboxEvent::Deliver(Delivery {
             channel: consumer.asked.channel,
             consumer: owner.consumer,
@@ -463,6 +469,14 @@ impl QueueState {
         self.counters.delivered += 1;
         entry.acquired = entry.acquired.saturating_add(1);
         self.hold(entry, Some((owner, settle_within_ms)), now);
+    }
+
+    /// How long a consumer of a quorum queue may keep a delivery, in milliseconds.
+    pub(super) fn settle_within_ms(&self, owner: Owner) -> Option<u64> {
+        self.consumers
+            .get(owner)
+            .and_then(|consumer| consumer.asked.settings.timeout_ms)
+            .or(self.settings.consumer_timeout_ms)
     }
 
     /// Whether `entry` was handed out before, and what a quorum queue shows of that.

@@ -134,7 +134,7 @@ struct Waiting {
     at: MethodId,
     /// Deliveries of a consumer whose basic.consume-ok is still to come.
     held: VecDeque<Delivery>,
-    /// Consumers that were ended before their basic.consume-ok.
+    /// Consumers that were ended before the answer; the client hears of them after it.
     cancelled: Vec<ConsumerId>,
 }
 
@@ -309,14 +309,12 @@ impl Channel {
         if self.state != State::Open {
             return None;
         }
-        let tag = self.consumers.remove(consumer);
-        if tag.is_none()
-            && let Some(waiting) = &mut self.waiting
-            && waiting.is_for_consumer()
-        {
+        // A client that deletes its own consumer's queue hears delete-ok first, as RabbitMQ does.
+        if let Some(waiting) = &mut self.waiting {
             waiting.cancelled.push(consumer);
+            return None;
         }
-        tag
+        self.consumers.remove(consumer)
     }
 
     /// Ends the channel towards the broker, unless that was done; gives what the client never settled.

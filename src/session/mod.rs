@@ -233,6 +233,33 @@ impl Session {
         }
     }
 
+    /// A queue ended a consumer that kept a delivery for too long. A client that cannot hear basic.cancel loses the
+    /// channel (`rabbit_channel`, consumer timeout).
+    pub fn handle_consumer_timed_out(
+        &mut self,
+        now: Now,
+        channel: ChannelNumber,
+        consumer: ConsumerId,
+        timeout_ms: u64,
+        executor: &mut impl Executor,
+    ) {
+        if self.peer.capabilities.consumer_cancel_notify {
+            self.handle_consumer_cancelled(channel, consumer);
+            return;
+        }
+        let is_here = self
+            .channels
+            .get_mut(channel)
+            .is_some_and(|found| found.consumer_cancelled(consumer).is_some());
+        if is_here {
+            let refusal = Refusal::precondition_failed(format!(
+                "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. \
+                 This timeout value can be configured, see consumers doc guide to learn more"
+            ));
+            self.conclude(now, channel, MethodId::default(), Err(refusal), executor);
+        }
+    }
+
     /// Ends a burst: hands over what was gathered, and confirms what is complete.
     pub fn end_burst(&mut self, _now: Now, executor: &mut impl Executor) {
         executor.flush();

@@ -64,7 +64,7 @@ impl Sink {
             .into_iter()
             .filter_map(|event| match event {
                 InboxEvent::Deliver(delivery) => Some(delivery),
-                InboxEvent::ConsumerCancelled { .. } => None,
+                InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => None,
             })
             .collect()
     }

@@ -139,7 +139,10 @@ fn a_slow_consumer_is_cancelled_and_its_message_returns_uncounted() {
     bench.pass_ms(1);
     assert!(matches!(
         slow.take().pop(),
-        Some(InboxEvent::ConsumerCancelled { .. })
+        Some(InboxEvent::ConsumerTimedOut {
+            timeout_ms: 1000,
+            ..
+        })
     ));
     let again = second.deliveries().remove(0);
     let counts = RedeliveryCounts {

@@ -42,7 +42,11 @@ fn serve(queue: &QueueHandle, inbox: &Inbox, now: Now, total: u64) -> Vec<String
         for event in events.drain(..) {
             if let InboxEvent::Deliver(delivery) = event {
                 seen.push(body(&delivery.message));
-                settlements.push((delivery.position, SettlementOutcome::Acked));
+                settlements.push((
+                    delivery.position,
+                    Some(delivery.consumer),
+                    SettlementOutcome::Acked,
+                ));
             }
         }
         queue.settle_batch(settlements, now, &mut fx).unwrap();
