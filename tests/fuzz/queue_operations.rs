@@ -581,7 +581,8 @@ impl World {
             if let Some(letter) = self.dead.front() {
                 let body = std::str::from_utf8(letter.message.body()).unwrap();
                 let body: u64 = body.parse().unwrap();
-                let known = self.deaths
+                let known = self
+                    .deaths
                     .iter()
                     .position(|death| *death == (body, letter.reason));
                 let pair = &mut self.pairs[letter.queue.0 as usize - 1];
