@@ -8,4 +8,11 @@
 
 mod support;
 
+mod bindings;
+mod channels;
+mod connection;
+mod exchanges;
 mod harness;
+mod headers_exchange;
+mod topic;
+mod tuning;
