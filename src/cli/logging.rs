@@ -2,7 +2,8 @@
 //!
 //! In: [`Settings`]. Out: an installed subscriber of `tracing` that writes to standard error, and a
 //! [`LogHandle`] that changes its levels while the broker runs. Which events there are is not known
-//! here, only under which target each part of the house logs: the path of its module.
+//! here, only under which target each part of the house logs: the path of its module, and
+//! `haremq::connection` for what concerns one connection.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Registry;
@@ -59,7 +60,10 @@ pub fn start(settings: &Settings) -> Result<LogHandle, Failure> {
 fn targets(settings: &Settings) -> Targets {
     let levels = &settings.log_levels;
     let parts: [(Option<LogLevel>, &[&str]); 8] = [
-        (levels.connection, &["haremq::server", "haremq::session"]),
+        (
+            levels.connection,
+            &["haremq::connection", "haremq::server", "haremq::session"],
+        ),
         (levels.channel, &["haremq::session::channel"]),
         (levels.broker, &["haremq::broker"]),
         (levels.routing, &["haremq::routing"]),
@@ -108,6 +112,7 @@ mod tests {
         let logs = |target: &str, level: Level| targets.would_enable(target, &level);
         assert!(logs("haremq::session::connection", Level::DEBUG));
         assert!(logs("haremq::server", Level::DEBUG));
+        assert!(logs("haremq::connection", Level::DEBUG));
         assert!(!logs("haremq::session::channel", Level::INFO));
         assert!(!logs("haremq::queue::state", Level::ERROR));
         assert!(logs("haremq::broker", Level::WARN));
