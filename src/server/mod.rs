@@ -329,10 +329,15 @@ fn first_boot(settings: &Settings) -> FirstBoot {
 }
 
 fn session_settings(settings: &Settings) -> SessionSettings {
+    // Nobody to be anonymous as: then it is not offered (`rabbit_auth_mechanism_anonymous`, `should_offer`).
+    let is_offered = |mechanism: &config::Mechanism| {
+        *mechanism != config::Mechanism::Anonymous || settings.auth.anonymous_login_user.is_some()
+    };
     let mechanisms = settings
         .auth
         .mechanisms
         .iter()
+        .filter(|mechanism| is_offered(mechanism))
         .map(|mechanism| mechanism.as_str())
         .collect::<Vec<_>>()
         .join(" ");
