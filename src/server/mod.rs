@@ -117,9 +117,8 @@ struct Server {
 
 impl Server {
     fn new(settings: Settings, broker: Arc<Broker>) -> Self {
-        broker
-            .alarms()
-            .judge(&alarms::read(&settings.alarms, &settings.data_dir));
+        // Before the first connection, so that nobody publishes into an alarm that is on already.
+        alarms::look(&broker, &settings.alarms, &settings.data_dir);
         let shared = ConnectionShared {
             broker: Arc::clone(&broker),
             session: Arc::new(session_settings(&settings)),
