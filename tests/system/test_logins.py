@@ -110,8 +110,8 @@ def mechanisms(context):
     broker.connect(mechanism="ANONYMOUS", response=b"anything").close()
     is_refused(broker.port, mechanism="AMQPLAIN", response=amqplain("guest", "wrong"))
     for mechanism, response in [("EXTERNAL", b""), ("plain", plain("guest", "guest")), ("", b""),
-                                ("PLAIN", b"guest"), ("PLAIN", b""), ("PLAIN", plain("guest", "guest\x00")), ("AMQPLAIN", b"\x05LOGIN"),
-                                ("AMQPLAIN", b"\xff" * 9)]:
+                                ("PLAIN", b"guest"), ("PLAIN", b""), ("PLAIN", plain("guest", "guest\x00")),
+                                ("AMQPLAIN", b"\x05LOGIN"), ("AMQPLAIN", b"\xff" * 9)]:
         try:
             broker.connect(mechanism=mechanism, response=response, capabilities=CAPABLE)
         except Gone:

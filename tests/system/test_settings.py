@@ -110,8 +110,8 @@ def reload_restart(context):
     lines = [line for line in broker.log.splitlines() if "setting changed" in line]
     equal(len(lines), 4, "changes in\n" + broker.log)
     for key, outcome in [("listen.backlog", "in use from the next start on"),
-                         ("auth.mechanisms", "in use from the next start on"), ("limits.heartbeat_s", "from now on"),
-                         ("first_boot.default_user", "without effect")]:
+                         ("auth.mechanisms", "in use from the next start on"),
+                         ("limits.heartbeat_s", "from now on"), ("first_boot.default_user", "without effect")]:
         assert any(key in line and outcome in line for line in lines), (key, lines)
     equal(broker.connect().start.mechanisms, b"PLAIN AMQPLAIN ANONYMOUS", "mechanisms")
 
