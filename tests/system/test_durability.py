@@ -112,7 +112,7 @@ def without(state, kind, name):
     return frozenset(item for item in state if item != (kind, name) and not (item[0] == "bind" and name in item[1:3]))
 
 
-def work(broker, model, candidates, errors):
+def work(broker, model, candidates, answered, errors):
     """Operations without end. `candidates` are the states that may be there: what was answered, then each step after."""
     try:
         channel = broker.connect().channel()
@@ -123,6 +123,7 @@ def work(broker, model, candidates, errors):
                 channel.send(method, **values)
             channel.wait(candidates[1][0])
             candidates.pop(0)
+            answered.append(candidates[0][0])
     except (Gone, OSError):
         pass
     except (Closed, AssertionError, ValueError) as error:
@@ -162,11 +163,12 @@ def killed(context):
     channel.call("exchange.declare", exchange="sink", type="fanout", durable=True)
     channel.declare("sinkq")
     channel.call("queue.bind", queue="sinkq", exchange="sink")
+    answered = []
     for number in range(ROUNDS):
         errors, ledgers, clients = [], [], []
         for model in models:
             ledgers.append([("", model.state)])
-            clients.append(threading.Thread(target=work, args=(broker, model, ledgers[-1], errors)))
+            clients.append(threading.Thread(target=work, args=(broker, model, ledgers[-1], answered, errors)))
         for client in clients:
             client.start()
         time.sleep(chance.uniform(0.02, 0.4))
@@ -182,3 +184,5 @@ def killed(context):
             assert model.state in possible, "seed %d, round %d\nfound   %s\nmissing %s\ntoo much %s\nunder way %s" % (
                 seed, number, sorted(model.state), sorted(possible[0] - model.state),
                 sorted(model.state - possible[0]), [name for name, _ in ledger[1:]])
+    assert len(answered) > 20 * ROUNDS, "seed %d: only %d operations were answered" % (seed, len(answered))
+    equal(len(set(answered)), 8, "kinds of operations")

@@ -5,7 +5,7 @@ import os
 import signal
 
 from amqp import Wire
-from harness import contains, equal, eventually, refused, test
+from harness import Closed, contains, equal, eventually, refused, test
 
 LISTEN = "[listen]\namqp = ['127.0.0.1:0']\nhttp = ['127.0.0.1:0']\n"
 
@@ -140,3 +140,26 @@ def reload_without_file(context):
     broker.reload("settings read again: nothing changed")
     broker.connect().close()
     broker.stop()
+
+
+@test("nothing that a client sends makes a line of the log or moves a terminal's cursor")
+def forged_lines(context):
+    broker = context.broker("--log-level", "debug")
+    forged = "x\n2026-01-01T00:00:00Z ERROR haremq: forged\r\x1b[31m\x07"
+    try:
+        broker.connect(user=forged, password="x", capabilities=["authentication_failure_close"])
+    except Closed as closed:
+        equal(closed.code, 403, "code")
+    connection = broker.connect(properties={"connection_name": forged})
+    with refused("connection", 530, "attempt to reuse consumer tag '%s'" % forged):
+        channel = connection.channel()
+        channel.declare("q")
+        channel.call("basic.consume", queue="q", tag=forged)
+        channel.call("basic.consume", queue="q", tag=forged)
+    with refused("connection", 530, "vhost %s not found" % forged):
+        broker.connect(vhost=forged)
+    broker.stop()
+    contains(broker.log, "forged", "log")
+    for line in broker.log.split("\n"):
+        assert not line or line[:2] == "20" and "ERROR haremq: forged" not in line[:50], "a forged line: " + line
+        assert not any(ord(letter) < 32 for letter in line), "control characters: %r" % line

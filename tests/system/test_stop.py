@@ -2,10 +2,11 @@
 
 import signal
 import struct
+import threading
 import time
 
 from amqp import FRAME_BODY, FRAME_HEADER, FRAME_METHOD, PROTOCOL_HEADER, Wire, encode_method, frame
-from harness import DEADLOCK_S, Closed, contains, equal, eventually, refused, test
+from harness import DEADLOCK_S, Closed, Gone, contains, equal, eventually, refused, test
 
 SHUTDOWN = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
 
@@ -181,3 +182,46 @@ def scopes(context):
     closed = connection.await_close()
     equal((closed.code, closed.text), (504, "CHANNEL_ERROR - expected 'channel.open'"), "close")
     equal(connection.rest(DEADLOCK_S), b"", "bytes after the close")
+
+
+@test("clients that connect again and again do not keep the broker from stopping")
+def reconnecting(context):
+    broker = context.broker(environment={"HAREMQ_TIMEOUTS_SHUTDOWN_MS": "20000"})
+    is_over = threading.Event()
+
+    def reconnect():
+        while not is_over.is_set():
+            try:
+                broker.connect().await_close()
+            except (Gone, Closed, OSError):
+                pass
+
+    clients = [threading.Thread(target=reconnect) for _ in range(4)]
+    for client in clients:
+        client.start()
+    time.sleep(0.1)
+    began = time.monotonic()
+    broker.signal(signal.SIGTERM)
+    code = broker.wait()
+    lasted = time.monotonic() - began
+    is_over.set()
+    for client in clients:
+        client.join()
+    equal(code, 0, "exit code")
+    assert lasted < 10, "the broker took %.1f s to stop" % lasted
+
+
+@test("when files run out nothing is accepted for a while, and served again when there are some")
+def out_of_files(context):
+    prefix = ("sh", "-c", "ulimit -n 60; exec \"$@\"", "sh")
+    broker = context.spawn("--data-dir", "data", "--amqp", "127.0.0.1:0", "--http", "none",
+                           prefix=prefix).until_ready()
+    first = broker.connect()
+    crowd = [Wire(broker.port) for _ in range(80)]
+    eventually(lambda: "cannot accept a connection" in broker.log, "the log says that files ran out")
+    first.channel().declare("q")
+    for wire in crowd:
+        wire.drop()
+    broker.connect().channel().declare("q", passive=True)
+    first.close()
+    broker.stop()
