@@ -419,6 +419,10 @@ impl Task {
                     "the client hung up without closing the connection"
                 );
             }
+            // Health checks hang up at once, and often with the greeting unread, which resets the socket.
+            Err(error) if user.is_empty() => {
+                tracing::debug!(target: "haremq::connection", %peer, %error, "the socket failed during the handshake");
+            }
             Err(error) => {
                 tracing::warn!(target: "haremq::connection", %peer, name, user, %error, "the socket failed");
             }
