@@ -674,14 +674,19 @@ impl ConnectionExecutor {
         }
     }
 
-    /// `tx.commit`: the publishes, then the settlements, in one flush (`rabbit_channel`, `tx.commit`).
+    /// `tx.commit`: the publishes, then the settlements, whatever became of the publishes; one that a queue
+    /// rejected makes the whole an error (`rabbit_channel`, `tx.commit` and `complete_tx`).
     fn commit(&mut self, publishes: &[StagedPublish], settlements: &[Settlement]) -> Execution {
+        self.gathered.take_rejection();
         let returned = self.commit_publishes(publishes);
         self.flush_gathered();
         for settlement in settlements {
             self.gathered.settle(settlement);
         }
         self.flush_gathered();
+        if self.gathered.take_rejection() {
+            return Execution::refused(Refusal::precondition_failed("partial tx completion"));
+        }
         Execution::done(Reply::Committed { returned })
     }
 }
