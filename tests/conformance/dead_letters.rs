@@ -254,10 +254,7 @@ fn the_same_queue_and_reason_is_counted_in_one_entry() {
     let letter = client.expect_get("q", "a");
     assert_eq!(letter.deaths().len(), 1);
     assert_eq!(death(&letter, 0, "count"), Some(&Value::I64(3)));
-    assert_eq!(
-        death(&letter, 0, "time"),
-        Some(&Value::Timestamp(began_s))
-    );
+    assert_eq!(death(&letter, 0, "time"), Some(&Value::Timestamp(began_s)));
 }
 
 #[test]
@@ -312,7 +309,10 @@ fn a_loop_with_a_rejection_goes_on() {
 fn a_publishers_own_x_death_is_replaced() {
     let node = Node::start();
     let mut client = with_dead_letters(&node, &[]);
-    for own in [Value::from("nonsense"), Value::Array(vec![1.into(), 2.into()])] {
+    for own in [
+        Value::from("nonsense"),
+        Value::Array(vec![1.into(), 2.into()]),
+    ] {
         client.publish_with("", "q", &headers(&[("x-death", own)]), "a");
         reject(&mut client, "q");
         let letter = client.expect_get("dead", "a");

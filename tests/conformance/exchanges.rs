@@ -106,8 +106,7 @@ fn a_system_exchange_cannot_be_deleted() {
     let node = Node::start();
     let mut client = node.client();
     delete(&mut client, "amq.direct", false);
-    let text =
-        "ACCESS_REFUSED - deletion of system exchange 'amq.direct' in vhost '/' not allowed";
+    let text = "ACCESS_REFUSED - deletion of system exchange 'amq.direct' in vhost '/' not allowed";
     client.expect_channel_close(403, text, (40, 20));
 }
 
@@ -116,8 +115,7 @@ fn a_name_that_begins_with_amq_is_reserved() {
     let node = Node::start();
     let mut client = node.client();
     client.try_declare_exchange("amq.mine", "direct", &[]);
-    let text =
-        "ACCESS_REFUSED - exchange name 'amq.mine' contains reserved prefix 'amq.*'";
+    let text = "ACCESS_REFUSED - exchange name 'amq.mine' contains reserved prefix 'amq.*'";
     client.expect_channel_close(403, text, (40, 10));
 }
 
