@@ -438,7 +438,9 @@ impl ConnectionExecutor {
     /// `queue.declare` with `passive`, or of a direct reply's name, which is always passive.
     fn find_queue(&mut self, name: &str) -> Result<Execution, Refusal> {
         if ReplyConsumers::is_reply_name(name.as_bytes()) {
-            if self.broker.reply_consumers.exists(name) {
+            // The name without a token stands for every requester, and is always there
+            // (`rabbit_volatile_queue:declare/2`).
+            if name == REPLY_TO || self.broker.reply_consumers.exists(name) {
                 return Ok(Execution::done(Reply::QueueDeclared {
                     name: name.into(),
                     counts: QueueCounts {
