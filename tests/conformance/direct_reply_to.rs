@@ -185,3 +185,34 @@ fn a_reply_address_in_another_exchange_is_an_ordinary_key() {
     server.expect_return("x", &address, "answer");
     requester.expect_nothing();
 }
+
+#[test]
+fn declaring_the_reply_queue_itself_says_one_consumer() {
+    let node = Node::start();
+    let mut client = node.client();
+    assert_eq!(client.counts(REPLY_TO), (0, 1));
+}
+
+#[test]
+fn deleting_the_exchange_of_a_request_does_not_matter_to_the_answer() {
+    let node = Node::start();
+    let (mut requester, mut server, address) = conversation(&node);
+    server.delete("rpc");
+    server.publish("", &address, "answer");
+    requester.expect_deliveries(&["answer"]);
+}
+
+#[test]
+fn answers_come_in_order_and_count_as_deliveries() {
+    let node = Node::start();
+    let (mut requester, mut server, address) = conversation(&node);
+    for body in ["1", "2", "3"] {
+        server.publish("", &address, body);
+    }
+    let tags: Vec<_> = requester
+        .expect_deliveries(&["1", "2", "3"])
+        .iter()
+        .map(|message| message.delivery_tag)
+        .collect();
+    assert_eq!(tags, [1, 2, 3]);
+}

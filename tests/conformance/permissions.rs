@@ -312,3 +312,56 @@ fn topic_permissions_hold_for_cc_too() {
     client.publish_with("t", "mine", &properties, "m");
     topic_refused(&mut client, "write", "yours", (60, 40));
 }
+
+#[test]
+fn unbinding_with_a_topic_needs_read_on_it() {
+    let node = Node::start();
+    let mut client = permitted(&node, ".*", ".*", ".*");
+    node.client().bind("q", "t", "yours");
+    node.permit_topic("u", "t", ".*", "^mine$");
+    client.send(queue::Unbind {
+        queue: short("q"),
+        exchange: short("t"),
+        routing_key: short("yours"),
+        ..queue::Unbind::default()
+    });
+    topic_refused(&mut client, "read", "yours", (50, 50));
+}
+
+#[test]
+fn a_permission_is_checked_before_a_lock() {
+    let node = Node::start();
+    let mut owner = node.client();
+    owner.send(queue::Declare {
+        queue: short("mine"),
+        exclusive: true,
+        ..queue::Declare::default()
+    });
+    owner.expect_declared("mine");
+    let mut client = permitted(&node, "^$", ".*", ".*");
+    client.send(queue::Delete {
+        queue: short("mine"),
+        ..queue::Delete::default()
+    });
+    refused(&mut client, "configure", "queue 'mine'", (50, 40));
+}
+
+#[test]
+fn dead_letters_need_no_permission_when_they_go() {
+    let node = Node::start();
+    let mut client = permitted(&node, ".*", ".*", ".*");
+    client.declare("dead", &[]);
+    client.bind("dead", "x", "k");
+    client.declare(
+        "mine",
+        &[
+            ("x-dead-letter-exchange", "x".into()),
+            ("x-dead-letter-routing-key", "k".into()),
+        ],
+    );
+    client.publish("", "mine", "m");
+    node.permit("u", "^$", "^$", ".*");
+    let tag = client.get("mine").delivery_tag;
+    client.reject(tag, false);
+    client.expect_contents("dead", &["m"]);
+}

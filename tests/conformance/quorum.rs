@@ -452,3 +452,81 @@ fn reject_publish_dlx_falls_back_to_drop_head() {
     let mut client = filled(&node, &arguments, &["a", "b"]);
     client.expect_contents("q", &["b"]);
 }
+
+#[test]
+fn no_prefetch_is_a_prefetch_of_2000() {
+    let node = Node::start();
+    let mut client = filled(&node, &[], &["m"; 2100]);
+    client.consume("q", "c");
+    for _ in 0..2000 {
+        client.expect_delivery("m");
+    }
+    client.expect_nothing();
+    client.ack(1);
+    client.expect_deliveries(&["m"]);
+}
+
+#[test]
+fn a_redeclare_is_no_use_for_expires() {
+    let node = Node::start();
+    let mut client = filled(&node, &[("x-expires", 1000.into())], &[]);
+    node.advance(900);
+    client.declare("q", &quorum(&[("x-expires", 1000.into())]));
+    node.advance(100);
+    client.expect_no_queue("q");
+}
+
+#[test]
+fn messages_are_confirmed_and_purged() {
+    let node = Node::start();
+    let mut client = filled(&node, &[], &["a"]);
+    client.confirm();
+    client.publish("", "q", "b");
+    client.expect_ack(1, false);
+    client.send(queue::Purge {
+        queue: short("q"),
+        no_wait: false,
+    });
+    client.expect(queue::PurgeOk { message_count: 2 });
+}
+
+#[test]
+fn reject_publish_nacks() {
+    let node = Node::start();
+    let arguments = [
+        ("x-max-length", 1.into()),
+        ("x-overflow", "reject-publish".into()),
+    ];
+    let mut client = filled(&node, &arguments, &["a"]);
+    client.confirm();
+    client.publish("", "q", "b");
+    // RabbitMQ's quorum queue takes one more before it rejects; the limit here is exact.
+    client.expect_nack(1);
+}
+
+#[test]
+fn a_nack_without_requeue_is_dead_lettered() {
+    let node = Node::start();
+    node.client().declare("dead", &[]);
+    let arguments = [
+        ("x-dead-letter-exchange", "".into()),
+        ("x-dead-letter-routing-key", "dead".into()),
+    ];
+    let mut client = filled(&node, &arguments, &["a"]);
+    client.get("q");
+    client.nack(1, false);
+    let letter = client.expect_get("dead", "a");
+    assert_eq!(counters(&letter), (None, None));
+}
+
+#[test]
+fn recover_returns_without_counting_a_failure() {
+    let node = Node::start();
+    let mut client = filled(&node, &[], &["a"]);
+    client.get("q");
+    client.send(basic::Recover { requeue: true });
+    client.expect(basic::RecoverOk);
+    let message = client.get("q");
+    assert!(message.redelivered);
+    assert_eq!(counters(&message).1.unwrap_or(0), 0);
+}
