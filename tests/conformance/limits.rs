@@ -127,3 +127,16 @@ fn vhosts_are_worlds_of_their_own() {
     there.expect_get_empty("q");
     here.expect_contents("q", &["here"]);
 }
+
+#[test]
+fn a_changed_limit_holds_for_what_comes_next() {
+    let mut node = Node::start();
+    let mut client = node.client();
+    client.declare("a", &[]);
+    node.reconfigure(|settings| settings.limits.queues_max = Some(1));
+    client.declare("a", &[]);
+    client.try_declare("b", &[]);
+    let text =
+        "PRECONDITION_FAILED - cannot declare queue 'b': queue limit in cluster (1) is reached";
+    client.expect_channel_close(406, text, (50, 10));
+}

@@ -500,7 +500,6 @@ fn reject_publish_nacks() {
     let mut client = filled(&node, &arguments, &["a"]);
     client.confirm();
     client.publish("", "q", "b");
-    // RabbitMQ's quorum queue takes one more before it rejects; the limit here is exact.
     client.expect_nack(1);
 }
 
