@@ -38,7 +38,7 @@ pub use start::{FirstBoot, StartError, StartReport};
 pub use vhost::{Vhost, VhostLimits};
 
 use crate::auth::Directory;
-use crate::model::{ConnectionId, ConsumerId, Name, QueueId};
+use crate::model::{ConnectionId, ConsumerId, Name, Now, QueueId, WallMs};
 use crate::queue::{Effects, QueueHandle};
 use crate::store::definitions::{Change, DefinitionStore};
 use courier::Courier;
@@ -183,34 +183,34 @@ impl Broker {
 
     /// Runs the queues' deadlines until the task is dropped.
     pub async fn run_timers(&self) {
-        let mut courier = Courier::default();
         loop {
             let now = self.clock.now();
-            let due = self.timers.take_due(now.wall_ms, TIMEOUT_BATCH_QUEUES);
-            if due.is_empty() {
-                match self.timers.next_deadline_ms() {
-                    None => self.timers.earlier().await,
-                    Some(deadline_ms) => {
-                        let wait = std::time::Duration::from_millis(
-                            deadline_ms.saturating_sub(now.wall_ms).max(1),
-                        );
-                        tokio::select! {
-                            () = self.timers.earlier() => {}
-                            () = tokio::time::sleep(wait) => {}
-                        }
+            match self.run_due_timers(now) {
+                None => self.timers.earlier().await,
+                Some(deadline_ms) if deadline_ms <= now.wall_ms => tokio::task::yield_now().await,
+                Some(deadline_ms) => {
+                    let wait = std::time::Duration::from_millis(deadline_ms - now.wall_ms);
+                    tokio::select! {
+                        () = self.timers.earlier() => {}
+                        () = tokio::time::sleep(wait) => {}
                     }
                 }
-                continue;
             }
-            for id in due {
-                if let Some(handle) = self.queue(id) {
-                    // A queue deleted meanwhile has no deadlines.
-                    let _ = handle.handle_timeout(now, &mut courier.effects);
-                    courier.carry_out(self, now);
-                }
-            }
-            tokio::task::yield_now().await;
         }
+    }
+
+    /// Runs the deadlines that have come by `now`, a bounded number of them. Gives the next one, which has come
+    /// too if there were more.
+    pub fn run_due_timers(&self, now: Now) -> Option<WallMs> {
+        let mut courier = Courier::default();
+        for id in self.timers.take_due(now.wall_ms, TIMEOUT_BATCH_QUEUES) {
+            if let Some(handle) = self.queue(id) {
+                // A queue deleted meanwhile has no deadlines.
+                let _ = handle.handle_timeout(now, &mut courier.effects);
+                courier.carry_out(self, now);
+            }
+        }
+        self.timers.next_deadline_ms()
     }
 
     /// Ends the exclusive queues of a connection that is going.

@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::store::StoreError;
+
 /// Exit codes after `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -27,6 +29,8 @@ pub enum Exit {
     CantCreate = 73,
     /// Reading or writing failed.
     Io = 74,
+    /// Something is in use for the moment: a data folder that another broker holds.
+    InUse = 75,
     /// The rights do not suffice.
     NoPermission = 77,
     /// The configuration is wrong.
@@ -34,6 +38,18 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The code for a data folder that refuses.
+    #[must_use]
+    pub fn of_store_error(error: &StoreError) -> Self {
+        match error.exit_code() {
+            65 => Self::Data,
+            73 => Self::CantCreate,
+            75 => Self::InUse,
+            77 => Self::NoPermission,
+            _ => Self::Io,
+        }
+    }
+
     /// The code for a failed access to a file or folder.
     #[must_use]
     pub fn of_file_error(error: &io::Error) -> Self {

@@ -290,7 +290,8 @@ fn raise_open_files_limit() {
     }
 }
 
-fn auth_settings(settings: &Settings) -> AuthSettings {
+/// How logins are judged, by these settings.
+pub fn auth_settings(settings: &Settings) -> AuthSettings {
     AuthSettings {
         loopback_users: settings.auth.loopback_users.clone(),
         anonymous_user: settings.auth.anonymous_login_user.clone(),
@@ -308,7 +309,8 @@ fn auth_settings(settings: &Settings) -> AuthSettings {
     }
 }
 
-fn broker_settings(settings: &Settings) -> BrokerSettings {
+/// What the broker gets of these settings.
+pub fn broker_settings(settings: &Settings) -> BrokerSettings {
     BrokerSettings {
         connections_max: settings.limits.connections_max.map(u64::from),
         queues_max: settings.limits.queues_max.map(u64::from),
@@ -322,7 +324,8 @@ fn broker_settings(settings: &Settings) -> BrokerSettings {
     }
 }
 
-fn first_boot(settings: &Settings) -> FirstBoot {
+/// What an empty data folder begins with, by these settings.
+pub fn first_boot(settings: &Settings) -> FirstBoot {
     let first = &settings.first_boot;
     FirstBoot {
         user: first.default_user.clone(),
@@ -335,7 +338,8 @@ fn first_boot(settings: &Settings) -> FirstBoot {
     }
 }
 
-fn session_settings(settings: &Settings) -> SessionSettings {
+/// What a session negotiates by these settings.
+pub fn session_settings(settings: &Settings) -> SessionSettings {
     // Nobody to be anonymous as: then it is not offered (`rabbit_auth_mechanism_anonymous`, `should_offer`).
     let is_offered = |mechanism: &config::Mechanism| {
         *mechanism != config::Mechanism::Anonymous || settings.auth.anonymous_login_user.is_some()

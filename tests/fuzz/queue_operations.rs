@@ -394,6 +394,7 @@ impl World {
             let position = *pair.unsettled.keys().nth(index).unwrap();
             let held = pair.unsettled.remove(&position).unwrap();
             let body = held.message.body;
+            let consumer = held.consumer.map(ConsumerId);
             let outcome = match self.random.below(8) {
                 0..4 => SettlementOutcome::Acked,
                 4 => SettlementOutcome::Rejected,
@@ -411,7 +412,7 @@ impl World {
                     }
                 }
             }
-            batch.push((Position(position), outcome));
+            batch.push((Position(position), consumer, outcome));
         }
         let pair = &self.pairs[at];
         let settled = pair
@@ -581,7 +582,8 @@ impl World {
             if let Some(letter) = self.dead.front() {
                 let body = std::str::from_utf8(letter.message.body()).unwrap();
                 let body: u64 = body.parse().unwrap();
-                let known = self.deaths
+                let known = self
+                    .deaths
                     .iter()
                     .position(|death| *death == (body, letter.reason));
                 let pair = &mut self.pairs[letter.queue.0 as usize - 1];

@@ -68,7 +68,10 @@ impl ConnectionExecutor {
         if let Some((_, name)) = &context.reply {
             self.broker.reply_consumers.remove(name);
         }
-        for (consumer, handle) in &context.consumers {
+        // In the order in which they came, so that the next single active consumer does not depend on a hash.
+        let mut consumers: Vec<_> = context.consumers.iter().collect();
+        consumers.sort_unstable_by_key(|(consumer, _)| **consumer);
+        for (consumer, handle) in consumers {
             // A queue deleted meanwhile has no consumers.
             let _ = handle.remove_consumer(*consumer, self.now, &mut self.courier.effects);
         }

@@ -1,0 +1,29 @@
+//! Conversations in frames with the whole broker, without sockets and with virtual time: one test a rule,
+//! named after the rule, one file a theme.
+//!
+//! In: frames of clients and the time that passes. Out: whether the frames that come back are RabbitMQ's,
+//! down to reply codes, texts, class and method ids. What lies between is not looked at.
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod support;
+
+mod bindings;
+mod channels;
+mod confirms;
+mod connection;
+mod consume;
+mod dead_letters;
+mod exchanges;
+mod expiry;
+mod harness;
+mod headers_exchange;
+mod max_length;
+mod publishing;
+mod qos;
+mod queue_arguments;
+mod queues;
+mod settling;
+mod topic;
+mod transactions;
+mod tuning;
