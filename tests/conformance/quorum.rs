@@ -1,4 +1,4 @@
-//! Quorum queues on one node (behaviour 1.4, 1.6, 1.8, 2.3, 2.9, 2.11).
+//! Quorum queues on one node.
 
 use haremq::protocol::{Properties, Value, basic, queue};
 
