@@ -303,12 +303,9 @@ impl Task {
             if self.inbox.poll_ready(cx).is_pending() {
                 break;
             }
+            // Ready without events is the news that those have room who were refused: they are told below.
             let mut events = std::mem::take(&mut self.events);
             let bytes = self.inbox.drain(&mut events);
-            if events.is_empty() && bytes == 0 {
-                self.events = events;
-                break;
-            }
             is_active = true;
             for event in events.drain(..) {
                 match event {
