@@ -20,6 +20,8 @@ mod executor;
 pub mod registry;
 mod reply_to;
 mod start;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod topology;
 mod vhost;

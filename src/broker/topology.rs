@@ -271,7 +271,7 @@ impl Broker {
         changes
     }
 
-    /// Removes all bindings to a destination; auto-delete sources may go with them, and so on.
+    /// Removes all bindings to a destination, and the auto-delete exchanges that lose their last one by that.
     fn remove_destination(
         &self,
         vhost: &Vhost,
@@ -281,70 +281,65 @@ impl Broker {
         destination_durable: bool,
         changes: &mut Vec<Change>,
     ) {
-        for source in topology.take_destination(destination) {
-            let Some(cell) = vhost.exchange_cell(&source) else {
-                continue;
-            };
-            let (unbound, durable) = cell.write(|exchange| {
-                (
-                    exchange.remove_destination(destination),
-                    exchange.definition().durable && destination_durable,
-                )
-            });
-            if durable {
-                changes.extend(unbound.removed.iter().map(|binding| {
-                    Change::Delete(DefinitionKey::Binding(stored_binding(
-                        vhost,
-                        &source,
-                        destination_name,
-                        binding,
-                    )))
-                }));
-            }
-            if unbound.auto_delete {
-                self.remove_exchange(vhost, topology, &source, changes);
-            }
-        }
+        let mut ended = Vec::new();
+        unbind_all(
+            vhost,
+            topology,
+            destination,
+            (destination_name, destination_durable),
+            &mut ended,
+            changes,
+        );
+        self.remove_exchanges(vhost, topology, ended, changes);
     }
 
-    /// Removes an exchange with its bindings on both sides.
-    fn remove_exchange(
+    /// Removes exchanges with their bindings on both sides, and the auto-delete exchanges that lose their last
+    /// binding by that. A list and not a recursion, because clients decide how long such a chain is.
+    fn remove_exchanges(
         &self,
         vhost: &Vhost,
         topology: &mut BindingsByDestination,
-        name: &Name,
+        mut ended: Vec<Name>,
         changes: &mut Vec<Change>,
     ) {
-        let Some((_, cell)) = vhost.exchanges.remove(name) else {
-            return;
-        };
-        let (bindings, durable) =
-            cell.write(|exchange| (exchange.retire(), exchange.definition().durable));
-        for binding in &bindings {
-            topology.remove(&binding.destination, name, 1);
-            if durable && let Some((destination, true)) = self.destination_name(vhost, binding) {
-                changes.push(Change::Delete(DefinitionKey::Binding(stored_binding(
-                    vhost,
-                    name,
-                    &destination,
-                    binding,
-                ))));
+        while let Some(name) = ended.pop() {
+            let Some((_, cell)) = vhost.exchanges.remove(&name) else {
+                continue;
+            };
+            let (bindings, durable) =
+                cell.write(|exchange| (exchange.retire(), exchange.definition().durable));
+            let itself = Destination::Exchange(Arc::clone(&name));
+            for binding in &bindings {
+                topology.remove(&binding.destination, &name, 1);
+                let destination = if binding.destination == itself {
+                    Some((Arc::clone(&name), durable))
+                } else {
+                    self.destination_name(vhost, binding)
+                };
+                if durable && let Some((destination, true)) = destination {
+                    changes.push(Change::Delete(DefinitionKey::Binding(stored_binding(
+                        vhost,
+                        &name,
+                        &destination,
+                        binding,
+                    ))));
+                }
             }
+            if durable {
+                changes.push(Change::Delete(DefinitionKey::Exchange {
+                    vhost: Arc::clone(&vhost.name),
+                    name: Arc::clone(&name),
+                }));
+            }
+            unbind_all(
+                vhost,
+                topology,
+                &itself,
+                (&name, durable),
+                &mut ended,
+                changes,
+            );
         }
-        if durable {
-            changes.push(Change::Delete(DefinitionKey::Exchange {
-                vhost: Arc::clone(&vhost.name),
-                name: Arc::clone(name),
-            }));
-        }
-        self.remove_destination(
-            vhost,
-            topology,
-            &Destination::Exchange(Arc::clone(name)),
-            name,
-            durable,
-            changes,
-        );
     }
 
     /// The name of a binding's destination, and whether that is durable.
@@ -421,7 +416,7 @@ impl Broker {
             )));
         }
         let mut changes = Vec::new();
-        self.remove_exchange(vhost, &mut topology, name, &mut changes);
+        self.remove_exchanges(vhost, &mut topology, vec![Arc::clone(name)], &mut changes);
         Ok(changes)
     }
 
@@ -509,7 +504,8 @@ impl Broker {
             ))));
         }
         if unbound.auto_delete {
-            self.remove_exchange(vhost, &mut topology, &request.source, &mut changes);
+            let ended = vec![Arc::clone(&request.source)];
+            self.remove_exchanges(vhost, &mut topology, ended, &mut changes);
         }
         Ok(changes)
     }
@@ -527,6 +523,41 @@ pub(super) fn add_exchange(vhost: &Vhost, definition: ExchangeDefinition) {
     let name = Arc::clone(&definition.name);
     vhost.exchanges.insert(name, ExchangeCell::new(definition));
     vhost.declarations.advance();
+}
+
+/// Takes out every binding to a destination; `ended` gets the sources that are to go with it.
+fn unbind_all(
+    vhost: &Vhost,
+    topology: &mut BindingsByDestination,
+    destination: &Destination,
+    (destination_name, destination_durable): (&Name, bool),
+    ended: &mut Vec<Name>,
+    changes: &mut Vec<Change>,
+) {
+    for source in topology.take_destination(destination) {
+        let Some(cell) = vhost.exchange_cell(&source) else {
+            continue;
+        };
+        let (unbound, durable) = cell.write(|exchange| {
+            (
+                exchange.remove_destination(destination),
+                exchange.definition().durable && destination_durable,
+            )
+        });
+        if durable {
+            changes.extend(unbound.removed.iter().map(|binding| {
+                Change::Delete(DefinitionKey::Binding(stored_binding(
+                    vhost,
+                    &source,
+                    destination_name,
+                    binding,
+                )))
+            }));
+        }
+        if unbound.auto_delete {
+            ended.push(source);
+        }
+    }
 }
 
 fn destination_word(kind: DestinationKind) -> &'static str {

@@ -1,0 +1,295 @@
+//! A broker on a folder of its own and executors without sessions: what only many commands, or another
+//! connection's, bring to light.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::registry::ConnectionControl;
+use super::*;
+use crate::auth::AuthSettings;
+use crate::broker::executor::{ConnectionOrigin, ReplySink};
+use crate::model::{
+    Body, ChannelNumber, Command, Execution, Executor as _, Publish, Refusal, Reply, Routing,
+};
+use crate::protocol::{FieldTable, PropertyFacts};
+use crate::queue::{Inbox, QueueKind};
+use crate::store::definitions::Options;
+use crate::store::probe::Probe;
+
+pub(super) struct Node {
+    pub(super) broker: Arc<Broker>,
+    folder: tempfile::TempDir,
+}
+
+fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
+    let options = Options {
+        probe: Probe::InProcess,
+        ..Options::default()
+    };
+    let store = DefinitionStore::open(&folder.path().join("data"), options).unwrap();
+    let settings = BrokerSettings {
+        connections_max: None,
+        queues_max: None,
+        exchanges_max: None,
+        permit_transient_queues: true,
+        default_queue_kind: QueueKind::Classic,
+        default_consumer_prefetch: None,
+    };
+    let first_boot = FirstBoot {
+        user: "guest".to_owned(),
+        password: "guest".to_owned(),
+        tags: Vec::new(),
+        vhost: "/".to_owned(),
+        configure: ".*".to_owned(),
+        write: ".*".to_owned(),
+        read: ".*".to_owned(),
+    };
+    let directory = Arc::new(Directory::new(AuthSettings::default()));
+    let (broker, report) =
+        Broker::start(settings, directory, Arc::new(store), &first_boot, None).unwrap();
+    assert!(report.skipped.is_empty(), "{:?}", report.skipped);
+    broker
+}
+
+impl Node {
+    pub(super) fn start() -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+        Self {
+            broker: open(&folder),
+            folder,
+        }
+    }
+
+    /// Stops, and starts on what was stored; nothing that is stored may be of no use.
+    pub(super) fn restart(self) -> Self {
+        self.broker.close().unwrap();
+        drop(self.broker);
+        Self {
+            broker: open(&self.folder),
+            folder: self.folder,
+        }
+    }
+
+    pub(super) fn connect(&self) -> Client {
+        let (sender, replies) = mpsc::channel();
+        let link = Arc::new(Link(Mutex::new(sender)));
+        let inbox = Inbox::new(1 << 20);
+        let executor = ConnectionExecutor::new(
+            Arc::clone(&self.broker),
+            ConnectionOrigin {
+                peer: ([127, 0, 0, 1], 50_000).into(),
+                replies: Arc::clone(&link) as _,
+                control: link,
+                inbox: Arc::clone(&inbox),
+            },
+        );
+        let mut client = Client {
+            executor,
+            inbox,
+            replies,
+        };
+        client.run(
+            0,
+            Command::Authenticate {
+                mechanism: "PLAIN".to_owned(),
+                response: b"\0guest\0guest"[..].into(),
+                client_properties: FieldTable::new(),
+            },
+        );
+        client.run(
+            0,
+            Command::OpenVhost {
+                vhost: "/".to_owned(),
+            },
+        );
+        client.run(1, Command::OpenChannel);
+        client
+    }
+}
+
+#[derive(Debug)]
+struct Link(Mutex<mpsc::Sender<Result<Reply, Refusal>>>);
+
+impl ReplySink for Link {
+    fn reply(&self, _channel: ChannelNumber, reply: Result<Reply, Refusal>) {
+        let _ = self.0.lock().send(reply);
+    }
+}
+
+impl ConnectionControl for Link {
+    fn close(&self, _refusal: Refusal) {}
+
+    fn alarm_changed(&self) {}
+}
+
+/// A connection with channel 1 open.
+pub(super) struct Client {
+    pub(super) executor: ConnectionExecutor,
+    pub(super) inbox: Arc<Inbox>,
+    replies: mpsc::Receiver<Result<Reply, Refusal>>,
+}
+
+impl Client {
+    pub(super) fn try_run(
+        &mut self,
+        channel: ChannelNumber,
+        command: Command,
+    ) -> Result<Reply, Refusal> {
+        match self.executor.execute(channel, command) {
+            Execution::Done(reply) => reply,
+            Execution::Later => self.replies.recv_timeout(Duration::from_secs(20)).unwrap(),
+        }
+    }
+
+    pub(super) fn run(&mut self, channel: ChannelNumber, command: Command) -> Reply {
+        self.try_run(channel, command).unwrap()
+    }
+
+    pub(super) fn declare_exchange(&mut self, name: &str, durable: bool, auto_delete: bool) {
+        self.run(
+            1,
+            Command::DeclareExchange {
+                name: name.to_owned(),
+                kind: "fanout".to_owned(),
+                passive: false,
+                durable,
+                auto_delete,
+                internal: false,
+                arguments: FieldTable::new(),
+            },
+        );
+    }
+
+    pub(super) fn declare(&mut self, name: &str, change: impl FnOnce(&mut QueueFlags)) {
+        let mut flags = QueueFlags::default();
+        change(&mut flags);
+        self.run(
+            1,
+            Command::DeclareQueue {
+                name: name.to_owned(),
+                passive: false,
+                durable: flags.durable,
+                exclusive: flags.exclusive,
+                auto_delete: flags.auto_delete,
+                arguments: flags.arguments,
+            },
+        );
+    }
+
+    pub(super) fn delete(&mut self, queue: &str) {
+        self.run(
+            1,
+            Command::DeleteQueue {
+                name: queue.to_owned(),
+                if_unused: false,
+                if_empty: false,
+            },
+        );
+    }
+
+    pub(super) fn delete_exchange(&mut self, name: &str) {
+        self.run(
+            1,
+            Command::DeleteExchange {
+                name: name.to_owned(),
+                if_unused: false,
+            },
+        );
+    }
+
+    pub(super) fn bind(&mut self, queue: &str, exchange: &str) {
+        self.run(
+            1,
+            Command::BindQueue {
+                queue: queue.to_owned(),
+                exchange: exchange.to_owned(),
+                routing_key: String::new(),
+                arguments: FieldTable::new(),
+            },
+        );
+    }
+
+    pub(super) fn bind_exchange(&mut self, destination: &str, source: &str) {
+        self.run(
+            1,
+            Command::BindExchange {
+                destination: destination.to_owned(),
+                source: source.to_owned(),
+                routing_key: String::new(),
+                arguments: FieldTable::new(),
+            },
+        );
+    }
+
+    pub(super) fn consume(&mut self, channel: ChannelNumber, queue: &str) -> ConsumerId {
+        let command = Command::Consume {
+            queue: queue.to_owned(),
+            consumer_tag: String::new(),
+            no_ack: false,
+            exclusive: false,
+            arguments: FieldTable::new(),
+        };
+        match self.run(channel, command) {
+            Reply::Consuming { consumer, .. } => consumer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn publish(&mut self, exchange: &str, routing_key: &str) -> Routing {
+        let publish = Publish {
+            exchange: exchange.as_bytes(),
+            routing_key: routing_key.as_bytes(),
+            mandatory: false,
+            properties: &[0, 0],
+            facts: PropertyFacts::default(),
+            body: Body::Borrowed(b"body"),
+            confirm: None,
+        };
+        self.executor.publish(1, publish).unwrap()
+    }
+}
+
+#[derive(Default)]
+pub(super) struct QueueFlags {
+    pub(super) durable: bool,
+    pub(super) exclusive: bool,
+    pub(super) auto_delete: bool,
+    pub(super) arguments: FieldTable,
+}
+
+#[test]
+fn a_long_chain_of_auto_delete_exchanges_goes_without_a_deep_stack() {
+    const LENGTH: usize = 20_000;
+    let node = Node::start();
+    let mut client = node.connect();
+    client.declare("q", |_| {});
+    for number in 0..LENGTH {
+        client.declare_exchange(&format!("x{number}"), false, true);
+        match number {
+            0 => client.bind("q", "x0"),
+            _ => client.bind_exchange(&format!("x{}", number - 1), &format!("x{number}")),
+        }
+    }
+    let before = node.broker.exchange_count();
+    client.delete("q");
+    assert_eq!(node.broker.exchange_count(), before - LENGTH as u64);
+}
+
+#[test]
+fn an_exchange_bound_to_itself_leaves_no_binding_behind() {
+    let node = Node::start();
+    let mut client = node.connect();
+    client.declare_exchange("x", true, false);
+    client.bind_exchange("x", "x");
+    client.delete_exchange("x");
+    drop(client);
+    // Had the binding stayed in the store, the start would report it.
+    let node = node.restart();
+    assert!(node.broker.vhost("/").unwrap().exchange_cell("x").is_none());
+}
