@@ -11,7 +11,8 @@
 //! 4. an inbox's lock (inside [`crate::queue::Inbox`]), the timers' heap, the registry's maps
 //!
 //! A lock is only taken while holding those above it, never two of the same kind. A guard of a map is
-//! dropped before anything else is locked. Nothing awaits, reads a file or waits for the store under one.
+//! dropped before anything else is locked. Nothing awaits, reads a file or waits for the store under one;
+//! changes are handed to the store under the first, which only queues them, so that it keeps their order.
 
 mod alarms;
 mod clock;

@@ -204,15 +204,7 @@ impl Client {
     }
 
     pub(super) fn bind(&mut self, queue: &str, exchange: &str) {
-        self.run(
-            1,
-            Command::BindQueue {
-                queue: queue.to_owned(),
-                exchange: exchange.to_owned(),
-                routing_key: String::new(),
-                arguments: FieldTable::new(),
-            },
-        );
+        self.run(1, bind_command(queue, exchange));
     }
 
     pub(super) fn bind_exchange(&mut self, destination: &str, source: &str) {
@@ -255,6 +247,15 @@ impl Client {
     }
 }
 
+fn bind_command(queue: &str, exchange: &str) -> Command {
+    Command::BindQueue {
+        queue: queue.to_owned(),
+        exchange: exchange.to_owned(),
+        routing_key: String::new(),
+        arguments: FieldTable::new(),
+    }
+}
+
 #[derive(Default)]
 pub(super) struct QueueFlags {
     pub(super) durable: bool,
@@ -292,4 +293,33 @@ fn an_exchange_bound_to_itself_leaves_no_binding_behind() {
     // Had the binding stayed in the store, the start would report it.
     let node = node.restart();
     assert!(node.broker.vhost("/").unwrap().exchange_cell("x").is_none());
+}
+
+/// What one connection declares, another deletes as soon as it sees it: nothing comes back after a restart.
+#[test]
+fn the_store_hears_of_changes_in_the_order_in_which_they_were_made() {
+    const QUEUES: usize = 500;
+    let node = Node::start();
+    let vhost = node.broker.vhost("/").unwrap();
+    let (mut one, mut other) = (node.connect(), node.connect());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..QUEUES {
+                while vhost.queue_handle(&format!("q{number}")).is_none() {
+                    std::hint::spin_loop();
+                }
+                other.delete(&format!("q{number}"));
+            }
+        });
+        for number in 0..QUEUES {
+            let name = format!("q{number}");
+            one.declare(&name, |flags| flags.durable = true);
+            // The queue may be gone by now.
+            let _ = one.try_run(1, bind_command(&name, "amq.fanout"));
+        }
+    });
+    assert_eq!(node.broker.queue_count(), 0);
+    drop((one, other, vhost));
+    let node = node.restart();
+    assert_eq!(node.broker.queue_count(), 0);
 }

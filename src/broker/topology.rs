@@ -1,10 +1,12 @@
 //! Declares, deletes, binds and unbinds: what exists in a virtual host, and which of it is durable.
 //!
 //! Every function runs under the host's topology lock, changes memory at once and gives back the changes
-//! that the definition store must make durable before the client hears of it. Permissions were checked by
-//! the caller.
+//! that the definition store must make durable before the client hears of it, with the lock still held, so
+//! that the store hears of them in the order in which they were made. Permissions were checked by the caller.
 
 use std::sync::Arc;
+
+use parking_lot::MutexGuard;
 
 use super::Broker;
 use super::vhost::{ExchangeCell, Vhost};
@@ -39,15 +41,31 @@ pub struct QueueRequest {
     pub arguments: FieldTable,
 }
 
+/// What must be made durable before the answer, and the lock under which the store must be given it: else a
+/// change could reach the store after a later one of the same object, and survive a restart in its place.
+#[derive(Debug)]
+pub struct Unstored<'v> {
+    /// For the definition store; none when nothing durable has changed.
+    pub changes: Vec<Change>,
+    _topology: MutexGuard<'v, BindingsByDestination>,
+}
+
 /// A queue that is there after a declare.
-#[derive(Clone, Debug)]
-pub struct QueueDeclared {
+#[derive(Debug)]
+pub struct QueueDeclared<'v> {
     /// The queue.
     pub handle: QueueHandle,
     /// Its counts.
     pub counts: QueueCounts,
     /// What must be made durable before the answer.
-    pub changes: Vec<Change>,
+    pub unstored: Unstored<'v>,
+}
+
+fn unstored(topology: MutexGuard<'_, BindingsByDestination>, changes: Vec<Change>) -> Unstored<'_> {
+    Unstored {
+        changes,
+        _topology: topology,
+    }
 }
 
 /// The binding that a client asks for or gives up.
@@ -85,16 +103,16 @@ impl Broker {
     /// # Errors
     /// 403 for a reserved name, 405 for another connection's exclusive queue, 406 for arguments that are
     /// wrong or differ, 406 at the limit of queues (behaviour.md 2.3).
-    pub fn declare_queue(
+    pub fn declare_queue<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         connection: ConnectionId,
         mut request: QueueRequest,
         now: Now,
         effects: &mut Effects,
         authorise_new: impl FnOnce(&QueueSettings) -> Result<(), Refusal>,
-    ) -> Result<QueueDeclared, Refusal> {
-        let _topology = vhost.topology.lock();
+    ) -> Result<QueueDeclared<'v>, Refusal> {
+        let topology = vhost.topology.lock();
         let durable = request.durable && !request.exclusive;
         request.arguments = with_queue_type(
             request.arguments,
@@ -114,7 +132,7 @@ impl Broker {
             return Ok(QueueDeclared {
                 counts: handle.touch(now, effects).unwrap_or_default(),
                 handle,
-                changes: Vec::new(),
+                unstored: unstored(topology, Vec::new()),
             });
         }
         let settings = QueueSettings::parse(
@@ -160,7 +178,7 @@ impl Broker {
         Ok(QueueDeclared {
             handle: self.add_queue(vhost, declaration, now, effects),
             counts: QueueCounts::default(),
-            changes,
+            unstored: unstored(topology, changes),
         })
     }
 
@@ -204,17 +222,17 @@ impl Broker {
     /// # Errors
     /// 405 for another connection's exclusive queue, 406 `in use` or `not empty`, 540 for flags that the
     /// type does not know.
-    pub fn delete_queue(
+    pub fn delete_queue<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         connection: ConnectionId,
         name: &str,
         (if_unused, if_empty): (bool, bool),
         effects: &mut Effects,
-    ) -> Result<(u32, Vec<Change>), Refusal> {
+    ) -> Result<(u32, Unstored<'v>), Refusal> {
         let mut topology = vhost.topology.lock();
         let Some(handle) = vhost.queue_handle(name) else {
-            return Ok((0, Vec::new()));
+            return Ok((0, unstored(topology, Vec::new())));
         };
         handle.check_access(connection)?;
         let count = match handle.delete(if_unused, if_empty, effects) {
@@ -222,7 +240,8 @@ impl Broker {
             Err(QueueError::Gone) => 0,
             Err(QueueError::Refused(refusal)) => return Err(refusal),
         };
-        Ok((count, self.forget_queue(vhost, &mut topology, &handle)))
+        let changes = self.forget_queue(vhost, &mut topology, &handle);
+        Ok((count, unstored(topology, changes)))
     }
 
     /// Ends a queue by its own decision (auto-delete, expiry) or its owner's end.
@@ -238,7 +257,6 @@ impl Broker {
             return;
         }
         let changes = self.forget_queue(&vhost, &mut topology, &handle);
-        drop(topology);
         self.store_in_background(changes);
     }
 
@@ -362,18 +380,18 @@ impl Broker {
     ///
     /// # Errors
     /// 403 for a reserved name, 406 when it differs from the existing one or an argument is wrong.
-    pub fn declare_exchange(
+    pub fn declare_exchange<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         definition: ExchangeDefinition,
         authorise_new: impl FnOnce(Option<&Name>) -> Result<(), Refusal>,
-    ) -> Result<Vec<Change>, Refusal> {
-        let _topology = vhost.topology.lock();
+    ) -> Result<Unstored<'v>, Refusal> {
+        let topology = vhost.topology.lock();
         if let Some(cell) = vhost.exchange_cell(&definition.name) {
             cell.read(|exchange| {
                 routing::check_equivalence(exchange.definition(), &definition, &vhost.name)
             })?;
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         }
         check_reserved_name("exchange", &definition.name)?;
         let alternate = routing::alternate_exchange_argument(&definition, &vhost.name)?;
@@ -392,22 +410,22 @@ impl Broker {
             Vec::new()
         };
         add_exchange(vhost, definition);
-        Ok(changes)
+        Ok(unstored(topology, changes))
     }
 
     /// Deletes an exchange; a missing one is fine.
     ///
     /// # Errors
     /// 406 `exchange 'x' in vhost '/' in use` when bindings start from it and `if_unused` is set.
-    pub fn delete_exchange(
+    pub fn delete_exchange<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         name: &Name,
         if_unused: bool,
-    ) -> Result<Vec<Change>, Refusal> {
+    ) -> Result<Unstored<'v>, Refusal> {
         let mut topology = vhost.topology.lock();
         let Some(cell) = vhost.exchange_cell(name) else {
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         };
         if if_unused && !cell.read(|exchange| exchange.bindings().is_empty()) {
             return Err(Refusal::precondition_failed(format!(
@@ -417,7 +435,7 @@ impl Broker {
         }
         let mut changes = Vec::new();
         self.remove_exchanges(vhost, &mut topology, vec![Arc::clone(name)], &mut changes);
-        Ok(changes)
+        Ok(unstored(topology, changes))
     }
 
     /// Binds a queue or an exchange to an exchange.
@@ -425,12 +443,12 @@ impl Broker {
     /// # Errors
     /// 404 for a missing end, 405 for another connection's exclusive queue, 406 for a key or arguments
     /// that the exchange's type refuses.
-    pub fn bind(
+    pub fn bind<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         connection: ConnectionId,
         request: &BindingRequest,
-    ) -> Result<Vec<Change>, Refusal> {
+    ) -> Result<Unstored<'v>, Refusal> {
         let mut topology = vhost.topology.lock();
         let Some(source) = vhost.exchange_cell(&request.source) else {
             return Err(not_found("exchange", &request.source, &vhost.name));
@@ -455,33 +473,34 @@ impl Broker {
                 .map(|is_new| (is_new, durable))
         })?;
         if !is_new {
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         }
         topology.add(&destination, &request.source);
+        let mut changes = Vec::new();
         if durable && source_durable {
-            return Ok(vec![Change::Put(
+            changes.push(Change::Put(
                 stored_binding(vhost, &request.source, &request.destination, &binding).into(),
-            )]);
+            ));
         }
-        Ok(Vec::new())
+        Ok(unstored(topology, changes))
     }
 
     /// Gives up a binding; a missing one is fine, and so is a missing end.
     ///
     /// # Errors
     /// 405 for another connection's exclusive queue.
-    pub fn unbind(
+    pub fn unbind<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         connection: ConnectionId,
         request: &BindingRequest,
-    ) -> Result<Vec<Change>, Refusal> {
+    ) -> Result<Unstored<'v>, Refusal> {
         let mut topology = vhost.topology.lock();
         let Some((destination, durable)) = resolve_destination(vhost, connection, request)? else {
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         };
         let Some(source) = vhost.exchange_cell(&request.source) else {
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         };
         let binding = Binding::new(
             destination,
@@ -491,7 +510,7 @@ impl Broker {
         let (unbound, source_durable) =
             source.write(|exchange| (exchange.unbind(&binding), exchange.definition().durable));
         if unbound.removed.is_empty() {
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         }
         topology.remove(&binding.destination, &request.source, unbound.removed.len());
         let mut changes = Vec::new();
@@ -507,7 +526,7 @@ impl Broker {
             let ended = vec![Arc::clone(&request.source)];
             self.remove_exchanges(vhost, &mut topology, ended, &mut changes);
         }
-        Ok(changes)
+        Ok(unstored(topology, changes))
     }
 }
 

@@ -15,8 +15,7 @@ use crate::auth::Directory;
 use crate::broker::Broker;
 use crate::config::Settings;
 use crate::protocol::{
-    FieldTable, FrameKind, Method, ShortStr, basic, channel, connection, frame,
-    queue,
+    FieldTable, FrameKind, Method, ShortStr, basic, channel, connection, frame, queue,
 };
 use crate::store::definitions::{DefinitionStore, Options};
 use crate::store::probe::Probe;
@@ -200,8 +199,7 @@ impl Client {
             let mut is_found = false;
             while let Ok(Some((found, octets))) = frame::parse(&self.input[at..], u32::MAX) {
                 at += octets;
-                if found.kind == FrameKind::Method
-                    && wanted(&Method::parse(found.payload).unwrap())
+                if found.kind == FrameKind::Method && wanted(&Method::parse(found.payload).unwrap())
                 {
                     is_found = true;
                     break;

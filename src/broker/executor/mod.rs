@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::courier::Courier;
 use super::registry::{ConnectionControl, ConnectionEntry};
+use super::topology::Unstored;
 use super::{Broker, Vhost};
 use crate::auth::{Access, User};
 use crate::model::{
@@ -24,7 +25,6 @@ use crate::model::{
 };
 use crate::queue::{Inbox, QueueHandle};
 use crate::routing::{RouteCache, Router};
-use crate::store::definitions::Change;
 use channels::ChannelContext;
 use gather::Gathered;
 use publish::CachedRoute;
@@ -168,16 +168,18 @@ impl ConnectionExecutor {
             .ok_or_else(|| Refusal::internal_error("no virtual host is open on this connection"))
     }
 
-    /// Answers `reply` once `changes` are durable: at once when there are none.
+    /// Answers `reply` once a change is durable: at once when nothing durable has changed.
     fn answer_when_stored(
         &self,
         channel: ChannelNumber,
-        changes: Vec<Change>,
+        mut unstored: Unstored<'_>,
         reply: Reply,
     ) -> Execution {
-        if changes.is_empty() {
+        if unstored.changes.is_empty() {
             return Execution::done(reply);
         }
+        // What is left of it is the lock, until the store has the changes.
+        let changes = std::mem::take(&mut unstored.changes);
         let replies = Arc::clone(&self.origin.replies);
         self.broker.store.apply_all(changes, move |result| {
             replies.reply(
