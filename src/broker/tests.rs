@@ -323,3 +323,22 @@ fn the_store_hears_of_changes_in_the_order_in_which_they_were_made() {
     let node = node.restart();
     assert_eq!(node.broker.queue_count(), 0);
 }
+
+/// Nothing ends the burst here: what a wide exchange multiplies is handed over on the way.
+#[test]
+fn a_burst_to_many_queues_is_handed_over_before_it_is_large() {
+    let node = Node::start();
+    let mut client = node.connect();
+    client.declare_exchange("x", false, false);
+    for number in 0..100 {
+        let name = format!("q{number}");
+        client.declare(&name, |_| {});
+        client.bind(&name, "x");
+    }
+    for _ in 0..1000 {
+        assert_eq!(client.publish("x", "k"), Routing::Routed);
+    }
+    assert!(node.broker.message_count() >= 100 * 1000 - 16 * 1024);
+    client.executor.flush();
+    assert_eq!(node.broker.message_count(), 100 * 1000);
+}

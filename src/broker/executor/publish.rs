@@ -62,6 +62,9 @@ impl ConnectionExecutor {
         }
         self.gathered
             .publish(channel, publish.confirm, &routed.message, &routed.queues);
+        if self.gathered.is_full() {
+            self.flush_gathered();
+        }
         Ok(Routing::Routed)
     }
 
@@ -327,6 +330,9 @@ impl ConnectionExecutor {
                 .filter_map(|id: &QueueId| self.broker.queue(*id))
                 .collect();
             self.gathered.publish(0, None, &staged.message, &queues);
+            if self.gathered.is_full() {
+                self.flush_gathered();
+            }
         }
         returned
     }
