@@ -13,7 +13,8 @@ use super::*;
 use crate::auth::AuthSettings;
 use crate::broker::executor::{ConnectionOrigin, ReplySink};
 use crate::model::{
-    Body, ChannelNumber, Command, Execution, Executor as _, Publish, Refusal, Reply, Routing,
+    Body, ChannelNumber, Command, Execution, Executor as _, InboxEvent, Publish, Refusal, Reply,
+    Routing,
 };
 use crate::protocol::{FieldTable, PropertyFacts};
 use crate::queue::{Inbox, QueueKind};
@@ -233,6 +234,20 @@ impl Client {
         }
     }
 
+    /// What waits in the inbox, as the connection's task takes it.
+    pub(super) fn take_events(&mut self) -> Vec<InboxEvent> {
+        let mut events = Vec::new();
+        let bytes = self.inbox.drain(&mut events);
+        for event in &events {
+            if let InboxEvent::ConsumerCancelled { channel, consumer } = event {
+                self.executor.forget_consumer(*channel, *consumer);
+            }
+        }
+        self.inbox.release(bytes);
+        self.executor.wake_refused();
+        events
+    }
+
     pub(super) fn publish(&mut self, exchange: &str, routing_key: &str) -> Routing {
         let publish = Publish {
             exchange: exchange.as_bytes(),
@@ -341,4 +356,24 @@ fn a_burst_to_many_queues_is_handed_over_before_it_is_large() {
     assert!(node.broker.message_count() >= 100 * 1000 - 16 * 1024);
     client.executor.flush();
     assert_eq!(node.broker.message_count(), 100 * 1000);
+}
+
+/// As a client that makes a queue for the answer to each of its requests.
+#[test]
+fn a_connection_does_not_remember_the_queues_that_it_deleted() {
+    let node = Node::start();
+    let mut client = node.connect();
+    for number in 0..1000 {
+        let name = format!("q{number}");
+        client.declare(&name, |flags| flags.exclusive = true);
+        client.consume(1, &name);
+        client.delete(&name);
+        client.take_events();
+    }
+    assert!(client.executor.remembered() < 100);
+    assert_eq!(node.broker.queue_count(), 0);
+    // Those that are there at the end go with the connection.
+    client.declare("last", |flags| flags.exclusive = true);
+    client.run(0, Command::CloseConnection);
+    assert_eq!(node.broker.queue_count(), 0);
 }

@@ -315,6 +315,7 @@ impl Task {
                         }
                     }
                     InboxEvent::ConsumerCancelled { channel, consumer } => {
+                        self.executor.forget_consumer(channel, consumer);
                         self.session.handle_consumer_cancelled(channel, consumer);
                     }
                     InboxEvent::ConsumerTimedOut {
@@ -322,6 +323,7 @@ impl Task {
                         consumer,
                         timeout_ms,
                     } => {
+                        self.executor.forget_consumer(channel, consumer);
                         self.session.handle_consumer_timed_out(
                             now,
                             channel,

@@ -498,8 +498,8 @@ impl ConnectionExecutor {
                 Ok(())
             },
         )?;
-        if is_exclusive && !self.exclusive_queues.contains(&declared.handle.id()) {
-            self.exclusive_queues.push(declared.handle.id());
+        if is_exclusive {
+            self.exclusive_queues.insert(declared.handle.clone());
         }
         let reply = Reply::QueueDeclared {
             name: Arc::clone(declared.handle.name()),
@@ -534,8 +534,6 @@ impl ConnectionExecutor {
             self.answer_when_stored(channel, unstored, Reply::MessageCount(count))
         });
         self.carry_out();
-        self.exclusive_queues
-            .retain(|id| self.broker.queues.contains_key(id));
         execution
     }
 
@@ -595,7 +593,7 @@ impl ConnectionExecutor {
             Err(QueueError::Refused(refusal)) => return Err(refusal),
         }
         context.consumers.insert(consumer, handle.clone());
-        self.queues.insert(handle.id(), handle);
+        self.queues.insert(handle);
         self.carry_out();
         Ok(Execution::done(Reply::Consuming {
             consumer,
@@ -674,7 +672,7 @@ impl ConnectionExecutor {
         match got {
             Ok(got) => {
                 if got.is_some() && !no_ack {
-                    self.queues.insert(handle.id(), handle);
+                    self.queues.insert(handle);
                 }
                 Ok(Execution::done(Reply::Got(got)))
             }

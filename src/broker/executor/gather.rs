@@ -182,12 +182,12 @@ impl ConnectionExecutor {
     }
 
     fn flush_settlements(&mut self, id: QueueId, entries: Vec<QueueSettlement>) {
-        let Some(handle) = self.queues.get(&id).cloned() else {
+        let Some(handle) = self.queues.get(id).cloned() else {
             return;
         };
         let settled = handle.settle_batch(entries, self.now, &mut self.courier.effects);
         if settled.is_err() {
-            self.queues.remove(&id);
+            self.queues.remove(id);
         }
     }
 

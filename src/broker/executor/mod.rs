@@ -7,6 +7,7 @@
 mod channels;
 mod commands;
 mod gather;
+mod known;
 mod publish;
 
 use std::collections::{HashMap, VecDeque};
@@ -20,13 +21,14 @@ use super::topology::Unstored;
 use super::{Broker, Vhost};
 use crate::auth::{Access, User};
 use crate::model::{
-    ChannelNumber, Command, Completion, ConnectionId, Execution, Executor, Now, Publish, QueueId,
-    Refusal, Reply, Routing, Settlement, StagedPublish,
+    ChannelNumber, Command, Completion, ConnectionId, ConsumerId, Execution, Executor, Now,
+    Publish, Refusal, Reply, Routing, Settlement, StagedPublish,
 };
-use crate::queue::{Inbox, QueueHandle};
+use crate::queue::Inbox;
 use crate::routing::{RouteCache, Router};
 use channels::ChannelContext;
 use gather::Gathered;
+use known::KnownQueues;
 use publish::CachedRoute;
 
 /// Where answers go that come later than their command, from the definition store's thread.
@@ -75,8 +77,8 @@ pub struct ConnectionExecutor {
     opened: Option<Opened>,
     channels: HashMap<ChannelNumber, ChannelContext>,
     /// Queues that this connection consumes or gets from, for its settlements.
-    queues: HashMap<QueueId, QueueHandle>,
-    exclusive_queues: Vec<QueueId>,
+    queues: KnownQueues,
+    exclusive_queues: KnownQueues,
     routes: RouteCache<CachedRoute>,
     router: Router,
     gathered: Gathered,
@@ -108,8 +110,8 @@ impl ConnectionExecutor {
             mechanism: String::new(),
             opened: None,
             channels: HashMap::new(),
-            queues: HashMap::new(),
-            exclusive_queues: Vec::new(),
+            queues: KnownQueues::default(),
+            exclusive_queues: KnownQueues::default(),
             routes: RouteCache::default(),
             router: Router::default(),
             gathered: Gathered::default(),
@@ -142,12 +144,25 @@ impl ConnectionExecutor {
         self.carry_out();
     }
 
+    /// A queue ended this consumer.
+    pub fn forget_consumer(&mut self, channel: ChannelNumber, consumer: ConsumerId) {
+        if let Some(context) = self.channels.get_mut(&channel) {
+            context.consumers.remove(&consumer);
+        }
+    }
+
+    /// Queues and consumers that this connection remembers, deleted ones among them.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        let consumers: usize = self.channels.values().map(|c| c.consumers.len()).sum();
+        self.queues.len() + self.exclusive_queues.len() + consumers
+    }
+
     /// Gives idle capacity back.
     pub fn release_buffers(&mut self) {
         self.gathered.release();
         self.completions.shrink_to_fit();
         self.channels.shrink_to_fit();
-        self.queues.shrink_to_fit();
     }
 
     /// Does what the queues decided.
