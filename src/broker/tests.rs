@@ -13,8 +13,8 @@ use super::*;
 use crate::auth::AuthSettings;
 use crate::broker::executor::{ConnectionOrigin, ReplySink};
 use crate::model::{
-    Body, ChannelNumber, Command, Execution, Executor as _, InboxEvent, Publish, Refusal, Reply,
-    Routing,
+    Body, ChannelNumber, Command, Execution, Executor as _, InboxEvent, Outlet as _, Publish,
+    Refusal, Reply, Routing,
 };
 use crate::protocol::{FieldTable, PropertyFacts};
 use crate::queue::{Inbox, QueueKind};
@@ -262,6 +262,13 @@ impl Client {
     }
 }
 
+fn get_command(queue: &str) -> Command {
+    Command::Get {
+        queue: queue.to_owned(),
+        no_ack: false,
+    }
+}
+
 fn bind_command(queue: &str, exchange: &str) -> Command {
     Command::BindQueue {
         queue: queue.to_owned(),
@@ -376,4 +383,69 @@ fn a_connection_does_not_remember_the_queues_that_it_deleted() {
     client.declare("last", |flags| flags.exclusive = true);
     client.run(0, Command::CloseConnection);
     assert_eq!(node.broker.queue_count(), 0);
+}
+
+/// A connection that dies fails a delivery once, however many of its channels consume from the queue.
+#[test]
+fn what_a_dying_connection_gives_back_does_not_pass_through_its_other_channels() {
+    let node = Node::start();
+    let mut client = node.connect();
+    let arguments = [("x-queue-type", crate::protocol::Value::from("quorum"))]
+        .into_iter()
+        .collect();
+    client.declare("q", |flags| {
+        flags.durable = true;
+        flags.arguments = arguments;
+    });
+    for channel in 2..=50 {
+        client.run(channel, Command::OpenChannel);
+        client.consume(channel, "q");
+    }
+    client.publish("", "q");
+    client.executor.flush();
+    client.executor.prepare_end();
+    for channel in 1..=50 {
+        let unsettled = Vec::new();
+        client.run(channel, Command::CloseChannel { unsettled });
+    }
+    client.run(0, Command::CloseConnection);
+    let mut other = node.connect();
+    let got = match other.run(1, get_command("q")) {
+        Reply::Got(Some(got)) => got,
+        reply => panic!("{reply:?}"),
+    };
+    assert_eq!(got.counts.unwrap().delivery, 1);
+}
+
+/// A place that was given back while nobody was told leaves no consumer parked for ever.
+#[test]
+fn a_consumer_parked_on_a_window_goes_on_with_those_who_found_the_inbox_full() {
+    let node = Node::start();
+    let mut client = node.connect();
+    for queue in ["a", "b"] {
+        client.declare(queue, |_| {});
+    }
+    client.run(
+        1,
+        Command::Qos {
+            prefetch_count: 1,
+            global: true,
+        },
+    );
+    let consumer = client.consume(1, "a");
+    client.consume(1, "b");
+    // Another thread holds the only place and finds the inbox full.
+    let window = client.executor.window_of(1);
+    assert!(window.try_reserve());
+    client.publish("", "b");
+    client.executor.flush();
+    assert!(window.has_parked());
+    let inbox = Arc::clone(&client.inbox);
+    assert!(inbox.try_reserve_or_drop(1 << 20));
+    let queue = node.broker.vhost("/").unwrap().queue_handle("a").unwrap();
+    assert!(!inbox.try_reserve(consumer, queue.id(), 1));
+    window.release();
+    inbox.release(1 << 20);
+    client.executor.wake_refused();
+    assert_eq!(client.take_events().len(), 1);
 }

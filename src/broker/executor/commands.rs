@@ -631,7 +631,7 @@ impl ConnectionExecutor {
         self.broker.reply_consumers.insert(
             name,
             ReplyConsumer {
-                outlet: Arc::clone(&self.origin.inbox) as Arc<dyn crate::model::Outlet>,
+                outlet: Arc::clone(&self.origin.inbox),
                 channel,
                 consumer,
                 consumer_tag: Arc::clone(&consumer_tag),

@@ -135,6 +135,14 @@ impl ConnectionExecutor {
     pub fn wake_refused(&mut self) {
         let mut refused = Vec::new();
         self.origin.inbox.take_refused(&mut refused);
+        if refused.is_empty() {
+            return;
+        }
+        // A consumer that took a place of its channel's window and found the inbox full has given the place back
+        // without a word to those who were parked on the window meanwhile.
+        let windows = self.channels.values().filter_map(|c| c.window.as_ref());
+        let parked = windows.filter(|window| window.has_parked());
+        self.courier.effects.windows.extend(parked.cloned());
         for (consumer, queue) in refused {
             if let Some(handle) = self.broker.queue(queue) {
                 // A queue deleted meanwhile has no consumer to wake.
@@ -149,6 +157,12 @@ impl ConnectionExecutor {
         if let Some(context) = self.channels.get_mut(&channel) {
             context.consumers.remove(&consumer);
         }
+    }
+
+    /// The window of a channel.
+    #[cfg(test)]
+    pub(super) fn window_of(&mut self, channel: ChannelNumber) -> Arc<crate::model::ChannelWindow> {
+        self.channels.entry(channel).or_default().window()
     }
 
     /// Queues and consumers that this connection remembers, deleted ones among them.
@@ -240,6 +254,10 @@ impl Executor for ConnectionExecutor {
 
     fn flush(&mut self) {
         self.flush_gathered();
+    }
+
+    fn prepare_end(&mut self) {
+        self.origin.inbox.refuse();
     }
 
     fn poll_completion(&mut self) -> Option<Completion> {
