@@ -449,3 +449,25 @@ fn a_consumer_parked_on_a_window_goes_on_with_those_who_found_the_inbox_full() {
     client.executor.wake_refused();
     assert_eq!(client.take_events().len(), 1);
 }
+
+#[test]
+fn routes_to_many_queues_are_not_remembered_for_every_key() {
+    const QUEUES: usize = 200;
+    let node = Node::start();
+    let mut client = node.connect();
+    client.declare_exchange("x", false, false);
+    for number in 0..QUEUES {
+        let name = format!("q{number}");
+        client.declare(&name, |_| {});
+        client.bind(&name, "x");
+    }
+    for number in 0..500 {
+        client.publish("x", &number.to_string());
+        assert!(client.executor.route_count() * QUEUES <= 16 * 1024);
+    }
+    client.executor.flush();
+    assert_eq!(node.broker.message_count(), 500 * QUEUES as u64);
+    assert!(client.executor.route_count() > 0);
+    client.executor.release_buffers();
+    assert_eq!(client.executor.route_count(), 0);
+}

@@ -80,6 +80,8 @@ pub struct ConnectionExecutor {
     queues: KnownQueues,
     exclusive_queues: KnownQueues,
     routes: RouteCache<CachedRoute>,
+    /// What the remembered routes hold at most, see [`publish::ROUTE_STEPS_MAX`].
+    route_steps: usize,
     router: Router,
     gathered: Gathered,
     completions: VecDeque<Completion>,
@@ -113,6 +115,7 @@ impl ConnectionExecutor {
             queues: KnownQueues::default(),
             exclusive_queues: KnownQueues::default(),
             routes: RouteCache::default(),
+            route_steps: 0,
             router: Router::default(),
             gathered: Gathered::default(),
             completions: VecDeque::new(),
@@ -159,6 +162,12 @@ impl ConnectionExecutor {
         }
     }
 
+    /// Routes that are remembered.
+    #[cfg(test)]
+    pub(super) fn route_count(&self) -> usize {
+        self.routes.len()
+    }
+
     /// The window of a channel.
     #[cfg(test)]
     pub(super) fn window_of(&mut self, channel: ChannelNumber) -> Arc<crate::model::ChannelWindow> {
@@ -172,8 +181,14 @@ impl ConnectionExecutor {
         self.queues.len() + self.exclusive_queues.len() + consumers
     }
 
-    /// Gives idle capacity back.
+    /// Gives idle capacity back. Routes are looked up again after that; they may hold queues that are gone.
     pub fn release_buffers(&mut self) {
+        self.routes.clear();
+        self.route_steps = 0;
+        self.router = Router::default();
+        if !self.courier.effects.needs_execution() {
+            self.courier = Courier::default();
+        }
         self.gathered.release();
         self.completions.shrink_to_fit();
         self.channels.shrink_to_fit();
