@@ -8,7 +8,7 @@
 //! 1. [`vhost::Vhost::topology`], for whatever declares, deletes, binds or unbinds
 //! 2. an exchange's lock ([`vhost::ExchangeCell`])
 //! 3. a queue's lock (inside [`crate::queue::QueueHandle`])
-//! 4. an inbox's lock (inside [`crate::queue::Inbox`]), the timers' heap, the registry's maps
+//! 4. an inbox's lock (inside [`crate::queue::Inbox`]), the timers' entries, the registry's maps
 //!
 //! A lock is only taken while holding those above it, never two of the same kind. A guard of a map is
 //! dropped before anything else is locked. Nothing awaits, reads a file or waits for the store under one;
@@ -51,6 +51,9 @@ use timers::Timers;
 
 /// Queues handled by the timer task before it lets others run.
 const TIMEOUT_BATCH_QUEUES: usize = 256;
+
+/// How often the timer task looks at the wall clock at least, while there are deadlines.
+const CLOCK_CHECK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What the broker needs of the settings.
 #[derive(Clone, Debug)]
@@ -193,7 +196,9 @@ impl Broker {
                 None => self.timers.earlier().await,
                 Some(deadline_ms) if deadline_ms <= now.wall_ms => tokio::task::yield_now().await,
                 Some(deadline_ms) => {
-                    let wait = std::time::Duration::from_millis(deadline_ms - now.wall_ms);
+                    // A wall clock that is set ahead brings deadlines nearer, and wakes nobody.
+                    let wait = std::time::Duration::from_millis(deadline_ms - now.wall_ms)
+                        .min(CLOCK_CHECK_INTERVAL);
                     tokio::select! {
                         () = self.timers.earlier() => {}
                         () = tokio::time::sleep(wait) => {}

@@ -271,6 +271,7 @@ impl Broker {
             .queues
             .remove_if(handle.name(), |_, found| found.id() == handle.id());
         self.queues.remove(&handle.id());
+        self.timers.forget(handle.id());
         let mut changes = Vec::new();
         if handle.declaration().durable {
             changes.push(Change::Delete(DefinitionKey::Queue {
