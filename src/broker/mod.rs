@@ -28,6 +28,7 @@ mod topology;
 mod vhost;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -148,9 +149,10 @@ impl Broker {
 
     /// Ready messages of all queues.
     pub fn message_count(&self) -> u64 {
-        self.queues
+        // Collected first, so that no guard of the map is held while a queue is locked.
+        let handles: Vec<QueueHandle> = self.queues.iter().map(|q| q.value().clone()).collect();
+        handles
             .iter()
-            .map(|entry| entry.value().clone())
             .filter_map(|handle| handle.counts().ok())
             .map(|counts| u64::from(counts.messages_ready))
             .sum()
@@ -214,9 +216,21 @@ impl Broker {
         let mut courier = Courier::default();
         for id in self.timers.take_due(now.wall_ms, TIMEOUT_BATCH_QUEUES) {
             if let Some(handle) = self.queue(id) {
-                // A queue deleted meanwhile has no deadlines.
-                let _ = handle.handle_timeout(now, &mut courier.effects);
-                courier.carry_out(self, now);
+                let turn = AssertUnwindSafe(|| {
+                    // A queue deleted meanwhile has no deadlines.
+                    let _ = handle.handle_timeout(now, &mut courier.effects);
+                    courier.carry_out(self, now);
+                });
+                // A defect stops the timers of one queue, not those of the node.
+                if catch_unwind(turn).is_err() {
+                    tracing::error!(
+                        target: "haremq::queue",
+                        queue = %handle.name(),
+                        vhost = %handle.vhost(),
+                        "a defect of the broker: the deadline of this queue could not be carried out"
+                    );
+                    courier = Courier::default();
+                }
             }
         }
         self.timers.next_deadline_ms()
