@@ -59,12 +59,16 @@ impl Alarms {
         let memory_limit = if before & MEMORY == 0 {
             reading.memory_limit_bytes
         } else {
-            reading.memory_limit_bytes - margin(reading.memory_limit_bytes)
+            reading
+                .memory_limit_bytes
+                .saturating_sub(margin(reading.memory_limit_bytes))
         };
         let disk_limit = if before & DISK == 0 {
             reading.disk_limit_bytes
         } else {
-            reading.disk_limit_bytes + margin(reading.disk_limit_bytes)
+            reading
+                .disk_limit_bytes
+                .saturating_add(margin(reading.disk_limit_bytes))
         };
         let mut after = 0;
         if reading.memory_used_bytes > memory_limit {

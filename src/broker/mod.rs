@@ -8,10 +8,11 @@
 //! 1. [`vhost::Vhost::topology`], for whatever declares, deletes, binds or unbinds
 //! 2. an exchange's lock ([`vhost::ExchangeCell`])
 //! 3. a queue's lock (inside [`crate::queue::QueueHandle`])
-//! 4. an inbox's lock (inside [`crate::queue::Inbox`]), the timers' heap, the registry's maps
+//! 4. an inbox's lock (inside [`crate::queue::Inbox`]), the timers' entries, the registry's maps
 //!
 //! A lock is only taken while holding those above it, never two of the same kind. A guard of a map is
-//! dropped before anything else is locked. Nothing awaits, reads a file or waits for the store under one.
+//! dropped before anything else is locked. Nothing awaits, reads a file or waits for the store under one;
+//! changes are handed to the store under the first, which only queues them, so that it keeps their order.
 
 mod alarms;
 mod clock;
@@ -20,11 +21,14 @@ mod executor;
 pub mod registry;
 mod reply_to;
 mod start;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod topology;
 mod vhost;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -48,6 +52,9 @@ use timers::Timers;
 
 /// Queues handled by the timer task before it lets others run.
 const TIMEOUT_BATCH_QUEUES: usize = 256;
+
+/// How often the timer task looks at the wall clock at least, while there are deadlines.
+const CLOCK_CHECK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What the broker needs of the settings.
 #[derive(Clone, Debug)]
@@ -142,9 +149,10 @@ impl Broker {
 
     /// Ready messages of all queues.
     pub fn message_count(&self) -> u64 {
-        self.queues
+        // Collected first, so that no guard of the map is held while a queue is locked.
+        let handles: Vec<QueueHandle> = self.queues.iter().map(|q| q.value().clone()).collect();
+        handles
             .iter()
-            .map(|entry| entry.value().clone())
             .filter_map(|handle| handle.counts().ok())
             .map(|counts| u64::from(counts.messages_ready))
             .sum()
@@ -190,7 +198,9 @@ impl Broker {
                 None => self.timers.earlier().await,
                 Some(deadline_ms) if deadline_ms <= now.wall_ms => tokio::task::yield_now().await,
                 Some(deadline_ms) => {
-                    let wait = std::time::Duration::from_millis(deadline_ms - now.wall_ms);
+                    // A wall clock that is set ahead brings deadlines nearer, and wakes nobody.
+                    let wait = std::time::Duration::from_millis(deadline_ms - now.wall_ms)
+                        .min(CLOCK_CHECK_INTERVAL);
                     tokio::select! {
                         () = self.timers.earlier() => {}
                         () = tokio::time::sleep(wait) => {}
@@ -206,9 +216,21 @@ impl Broker {
         let mut courier = Courier::default();
         for id in self.timers.take_due(now.wall_ms, TIMEOUT_BATCH_QUEUES) {
             if let Some(handle) = self.queue(id) {
-                // A queue deleted meanwhile has no deadlines.
-                let _ = handle.handle_timeout(now, &mut courier.effects);
-                courier.carry_out(self, now);
+                let turn = AssertUnwindSafe(|| {
+                    // A queue deleted meanwhile has no deadlines.
+                    let _ = handle.handle_timeout(now, &mut courier.effects);
+                    courier.carry_out(self, now);
+                });
+                // A defect stops the timers of one queue, not those of the node.
+                if catch_unwind(turn).is_err() {
+                    tracing::error!(
+                        target: "haremq::queue",
+                        queue = %handle.name(),
+                        vhost = %handle.vhost(),
+                        "a defect of the broker: the deadline of this queue could not be carried out"
+                    );
+                    courier = Courier::default();
+                }
             }
         }
         self.timers.next_deadline_ms()

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use dashmap::DashMap;
 
 use crate::model::{
-    ChannelNumber, ConsumerId, Delivery, InboxEvent, Name, Outlet, Position, QueueId, SharedMessage,
+    ChannelNumber, ConsumerId, Delivery, InboxEvent, Name, Outlet as _, Position, SharedMessage,
 };
+use crate::queue::Inbox;
 
 /// The pseudo-queue's name, and the prefix of every rewritten `reply-to`.
 pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -18,7 +19,7 @@ pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 #[derive(Clone, Debug)]
 pub struct ReplyConsumer {
     /// The way to its connection.
-    pub outlet: Arc<dyn Outlet>,
+    pub outlet: Arc<Inbox>,
     /// The channel that consumes and publishes.
     pub channel: ChannelNumber,
     /// The consumer's id.
@@ -62,10 +63,7 @@ impl ReplyConsumers {
         let Some(target) = self.by_name.get(name).map(|entry| entry.value().clone()) else {
             return false;
         };
-        if target
-            .outlet
-            .try_reserve(target.consumer, QueueId(0), message.cost_bytes())
-        {
+        if target.outlet.try_reserve_or_drop(message.cost_bytes()) {
             target.outlet.push(InboxEvent::Deliver(Delivery {
                 channel: target.channel,
                 consumer: target.consumer,

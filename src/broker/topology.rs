@@ -1,10 +1,12 @@
 //! Declares, deletes, binds and unbinds: what exists in a virtual host, and which of it is durable.
 //!
 //! Every function runs under the host's topology lock, changes memory at once and gives back the changes
-//! that the definition store must make durable before the client hears of it. Permissions were checked by
-//! the caller.
+//! that the definition store must make durable before the client hears of it, with the lock still held, so
+//! that the store hears of them in the order in which they were made. Permissions were checked by the caller.
 
 use std::sync::Arc;
+
+use parking_lot::MutexGuard;
 
 use super::Broker;
 use super::vhost::{ExchangeCell, Vhost};
@@ -39,15 +41,31 @@ pub struct QueueRequest {
     pub arguments: FieldTable,
 }
 
+/// What must be made durable before the answer, and the lock under which the store must be given it: else a
+/// change could reach the store after a later one of the same object, and survive a restart in its place.
+#[derive(Debug)]
+pub struct Unstored<'v> {
+    /// For the definition store; none when nothing durable has changed.
+    pub changes: Vec<Change>,
+    _topology: MutexGuard<'v, BindingsByDestination>,
+}
+
 /// A queue that is there after a declare.
-#[derive(Clone, Debug)]
-pub struct QueueDeclared {
+#[derive(Debug)]
+pub struct QueueDeclared<'v> {
     /// The queue.
     pub handle: QueueHandle,
     /// Its counts.
     pub counts: QueueCounts,
     /// What must be made durable before the answer.
-    pub changes: Vec<Change>,
+    pub unstored: Unstored<'v>,
+}
+
+fn unstored(topology: MutexGuard<'_, BindingsByDestination>, changes: Vec<Change>) -> Unstored<'_> {
+    Unstored {
+        changes,
+        _topology: topology,
+    }
 }
 
 /// The binding that a client asks for or gives up.
@@ -85,16 +103,16 @@ impl Broker {
     /// # Errors
     /// 403 for a reserved name, 405 for another connection's exclusive queue, 406 for arguments that are
     /// wrong or differ, 406 at the limit of queues.
-    pub fn declare_queue(
+    pub fn declare_queue<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         connection: ConnectionId,
         mut request: QueueRequest,
         now: Now,
         effects: &mut Effects,
         authorise_new: impl FnOnce(&QueueSettings) -> Result<(), Refusal>,
-    ) -> Result<QueueDeclared, Refusal> {
-        let _topology = vhost.topology.lock();
+    ) -> Result<QueueDeclared<'v>, Refusal> {
+        let topology = vhost.topology.lock();
         let durable = request.durable && !request.exclusive;
         request.arguments = with_queue_type(
             request.arguments,
@@ -114,7 +132,7 @@ impl Broker {
             return Ok(QueueDeclared {
                 counts: handle.touch(now, effects).unwrap_or_default(),
                 handle,
-                changes: Vec::new(),
+                unstored: unstored(topology, Vec::new()),
             });
         }
         let settings = QueueSettings::parse(
@@ -160,7 +178,7 @@ impl Broker {
         Ok(QueueDeclared {
             handle: self.add_queue(vhost, declaration, now, effects),
             counts: QueueCounts::default(),
-            changes,
+            unstored: unstored(topology, changes),
         })
     }
 
@@ -204,17 +222,17 @@ impl Broker {
     /// # Errors
     /// 405 for another connection's exclusive queue, 406 `in use` or `not empty`, 540 for flags that the
     /// type does not know.
-    pub fn delete_queue(
+    pub fn delete_queue<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         connection: ConnectionId,
         name: &str,
         (if_unused, if_empty): (bool, bool),
         effects: &mut Effects,
-    ) -> Result<(u32, Vec<Change>), Refusal> {
+    ) -> Result<(u32, Unstored<'v>), Refusal> {
         let mut topology = vhost.topology.lock();
         let Some(handle) = vhost.queue_handle(name) else {
-            return Ok((0, Vec::new()));
+            return Ok((0, unstored(topology, Vec::new())));
         };
         handle.check_access(connection)?;
         let count = match handle.delete(if_unused, if_empty, effects) {
@@ -222,7 +240,8 @@ impl Broker {
             Err(QueueError::Gone) => 0,
             Err(QueueError::Refused(refusal)) => return Err(refusal),
         };
-        Ok((count, self.forget_queue(vhost, &mut topology, &handle)))
+        let changes = self.forget_queue(vhost, &mut topology, &handle);
+        Ok((count, unstored(topology, changes)))
     }
 
     /// Ends a queue by its own decision (auto-delete, expiry) or its owner's end.
@@ -238,7 +257,6 @@ impl Broker {
             return;
         }
         let changes = self.forget_queue(&vhost, &mut topology, &handle);
-        drop(topology);
         self.store_in_background(changes);
     }
 
@@ -253,6 +271,7 @@ impl Broker {
             .queues
             .remove_if(handle.name(), |_, found| found.id() == handle.id());
         self.queues.remove(&handle.id());
+        self.timers.forget(handle.id());
         let mut changes = Vec::new();
         if handle.declaration().durable {
             changes.push(Change::Delete(DefinitionKey::Queue {
@@ -271,7 +290,7 @@ impl Broker {
         changes
     }
 
-    /// Removes all bindings to a destination; auto-delete sources may go with them, and so on.
+    /// Removes all bindings to a destination, and the auto-delete exchanges that lose their last one by that.
     fn remove_destination(
         &self,
         vhost: &Vhost,
@@ -281,70 +300,65 @@ impl Broker {
         destination_durable: bool,
         changes: &mut Vec<Change>,
     ) {
-        for source in topology.take_destination(destination) {
-            let Some(cell) = vhost.exchange_cell(&source) else {
-                continue;
-            };
-            let (unbound, durable) = cell.write(|exchange| {
-                (
-                    exchange.remove_destination(destination),
-                    exchange.definition().durable && destination_durable,
-                )
-            });
-            if durable {
-                changes.extend(unbound.removed.iter().map(|binding| {
-                    Change::Delete(DefinitionKey::Binding(stored_binding(
-                        vhost,
-                        &source,
-                        destination_name,
-                        binding,
-                    )))
-                }));
-            }
-            if unbound.auto_delete {
-                self.remove_exchange(vhost, topology, &source, changes);
-            }
-        }
+        let mut ended = Vec::new();
+        unbind_all(
+            vhost,
+            topology,
+            destination,
+            (destination_name, destination_durable),
+            &mut ended,
+            changes,
+        );
+        self.remove_exchanges(vhost, topology, ended, changes);
     }
 
-    /// Removes an exchange with its bindings on both sides.
-    fn remove_exchange(
+    /// Removes exchanges with their bindings on both sides, and the auto-delete exchanges that lose their last
+    /// binding by that. A list and not a recursion, because clients decide how long such a chain is.
+    fn remove_exchanges(
         &self,
         vhost: &Vhost,
         topology: &mut BindingsByDestination,
-        name: &Name,
+        mut ended: Vec<Name>,
         changes: &mut Vec<Change>,
     ) {
-        let Some((_, cell)) = vhost.exchanges.remove(name) else {
-            return;
-        };
-        let (bindings, durable) =
-            cell.write(|exchange| (exchange.retire(), exchange.definition().durable));
-        for binding in &bindings {
-            topology.remove(&binding.destination, name, 1);
-            if durable && let Some((destination, true)) = self.destination_name(vhost, binding) {
-                changes.push(Change::Delete(DefinitionKey::Binding(stored_binding(
-                    vhost,
-                    name,
-                    &destination,
-                    binding,
-                ))));
+        while let Some(name) = ended.pop() {
+            let Some((_, cell)) = vhost.exchanges.remove(&name) else {
+                continue;
+            };
+            let (bindings, durable) =
+                cell.write(|exchange| (exchange.retire(), exchange.definition().durable));
+            let itself = Destination::Exchange(Arc::clone(&name));
+            for binding in &bindings {
+                topology.remove(&binding.destination, &name, 1);
+                let destination = if binding.destination == itself {
+                    Some((Arc::clone(&name), durable))
+                } else {
+                    self.destination_name(vhost, binding)
+                };
+                if durable && let Some((destination, true)) = destination {
+                    changes.push(Change::Delete(DefinitionKey::Binding(stored_binding(
+                        vhost,
+                        &name,
+                        &destination,
+                        binding,
+                    ))));
+                }
             }
+            if durable {
+                changes.push(Change::Delete(DefinitionKey::Exchange {
+                    vhost: Arc::clone(&vhost.name),
+                    name: Arc::clone(&name),
+                }));
+            }
+            unbind_all(
+                vhost,
+                topology,
+                &itself,
+                (&name, durable),
+                &mut ended,
+                changes,
+            );
         }
-        if durable {
-            changes.push(Change::Delete(DefinitionKey::Exchange {
-                vhost: Arc::clone(&vhost.name),
-                name: Arc::clone(name),
-            }));
-        }
-        self.remove_destination(
-            vhost,
-            topology,
-            &Destination::Exchange(Arc::clone(name)),
-            name,
-            durable,
-            changes,
-        );
     }
 
     /// The name of a binding's destination, and whether that is durable.
@@ -367,18 +381,18 @@ impl Broker {
     ///
     /// # Errors
     /// 403 for a reserved name, 406 when it differs from the existing one or an argument is wrong.
-    pub fn declare_exchange(
+    pub fn declare_exchange<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         definition: ExchangeDefinition,
         authorise_new: impl FnOnce(Option<&Name>) -> Result<(), Refusal>,
-    ) -> Result<Vec<Change>, Refusal> {
-        let _topology = vhost.topology.lock();
+    ) -> Result<Unstored<'v>, Refusal> {
+        let topology = vhost.topology.lock();
         if let Some(cell) = vhost.exchange_cell(&definition.name) {
             cell.read(|exchange| {
                 routing::check_equivalence(exchange.definition(), &definition, &vhost.name)
             })?;
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         }
         check_reserved_name("exchange", &definition.name)?;
         let alternate = routing::alternate_exchange_argument(&definition, &vhost.name)?;
@@ -397,22 +411,22 @@ impl Broker {
             Vec::new()
         };
         add_exchange(vhost, definition);
-        Ok(changes)
+        Ok(unstored(topology, changes))
     }
 
     /// Deletes an exchange; a missing one is fine.
     ///
     /// # Errors
     /// 406 `exchange 'x' in vhost '/' in use` when bindings start from it and `if_unused` is set.
-    pub fn delete_exchange(
+    pub fn delete_exchange<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         name: &Name,
         if_unused: bool,
-    ) -> Result<Vec<Change>, Refusal> {
+    ) -> Result<Unstored<'v>, Refusal> {
         let mut topology = vhost.topology.lock();
         let Some(cell) = vhost.exchange_cell(name) else {
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         };
         if if_unused && !cell.read(|exchange| exchange.bindings().is_empty()) {
             return Err(Refusal::precondition_failed(format!(
@@ -421,8 +435,8 @@ impl Broker {
             )));
         }
         let mut changes = Vec::new();
-        self.remove_exchange(vhost, &mut topology, name, &mut changes);
-        Ok(changes)
+        self.remove_exchanges(vhost, &mut topology, vec![Arc::clone(name)], &mut changes);
+        Ok(unstored(topology, changes))
     }
 
     /// Binds a queue or an exchange to an exchange.
@@ -430,12 +444,12 @@ impl Broker {
     /// # Errors
     /// 404 for a missing end, 405 for another connection's exclusive queue, 406 for a key or arguments
     /// that the exchange's type refuses.
-    pub fn bind(
+    pub fn bind<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         connection: ConnectionId,
         request: &BindingRequest,
-    ) -> Result<Vec<Change>, Refusal> {
+    ) -> Result<Unstored<'v>, Refusal> {
         let mut topology = vhost.topology.lock();
         let Some(source) = vhost.exchange_cell(&request.source) else {
             return Err(not_found("exchange", &request.source, &vhost.name));
@@ -460,33 +474,34 @@ impl Broker {
                 .map(|is_new| (is_new, durable))
         })?;
         if !is_new {
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         }
         topology.add(&destination, &request.source);
+        let mut changes = Vec::new();
         if durable && source_durable {
-            return Ok(vec![Change::Put(
+            changes.push(Change::Put(
                 stored_binding(vhost, &request.source, &request.destination, &binding).into(),
-            )]);
+            ));
         }
-        Ok(Vec::new())
+        Ok(unstored(topology, changes))
     }
 
     /// Gives up a binding; a missing one is fine, and so is a missing end.
     ///
     /// # Errors
     /// 405 for another connection's exclusive queue.
-    pub fn unbind(
+    pub fn unbind<'v>(
         &self,
-        vhost: &Vhost,
+        vhost: &'v Vhost,
         connection: ConnectionId,
         request: &BindingRequest,
-    ) -> Result<Vec<Change>, Refusal> {
+    ) -> Result<Unstored<'v>, Refusal> {
         let mut topology = vhost.topology.lock();
         let Some((destination, durable)) = resolve_destination(vhost, connection, request)? else {
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         };
         let Some(source) = vhost.exchange_cell(&request.source) else {
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         };
         let binding = Binding::new(
             destination,
@@ -496,7 +511,7 @@ impl Broker {
         let (unbound, source_durable) =
             source.write(|exchange| (exchange.unbind(&binding), exchange.definition().durable));
         if unbound.removed.is_empty() {
-            return Ok(Vec::new());
+            return Ok(unstored(topology, Vec::new()));
         }
         topology.remove(&binding.destination, &request.source, unbound.removed.len());
         let mut changes = Vec::new();
@@ -509,9 +524,10 @@ impl Broker {
             ))));
         }
         if unbound.auto_delete {
-            self.remove_exchange(vhost, &mut topology, &request.source, &mut changes);
+            let ended = vec![Arc::clone(&request.source)];
+            self.remove_exchanges(vhost, &mut topology, ended, &mut changes);
         }
-        Ok(changes)
+        Ok(unstored(topology, changes))
     }
 }
 
@@ -527,6 +543,41 @@ pub(super) fn add_exchange(vhost: &Vhost, definition: ExchangeDefinition) {
     let name = Arc::clone(&definition.name);
     vhost.exchanges.insert(name, ExchangeCell::new(definition));
     vhost.declarations.advance();
+}
+
+/// Takes out every binding to a destination; `ended` gets the sources that are to go with it.
+fn unbind_all(
+    vhost: &Vhost,
+    topology: &mut BindingsByDestination,
+    destination: &Destination,
+    (destination_name, destination_durable): (&Name, bool),
+    ended: &mut Vec<Name>,
+    changes: &mut Vec<Change>,
+) {
+    for source in topology.take_destination(destination) {
+        let Some(cell) = vhost.exchange_cell(&source) else {
+            continue;
+        };
+        let (unbound, durable) = cell.write(|exchange| {
+            (
+                exchange.remove_destination(destination),
+                exchange.definition().durable && destination_durable,
+            )
+        });
+        if durable {
+            changes.extend(unbound.removed.iter().map(|binding| {
+                Change::Delete(DefinitionKey::Binding(stored_binding(
+                    vhost,
+                    &source,
+                    destination_name,
+                    binding,
+                )))
+            }));
+        }
+        if unbound.auto_delete {
+            ended.push(source);
+        }
+    }
 }
 
 fn destination_word(kind: DestinationKind) -> &'static str {

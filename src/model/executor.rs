@@ -125,6 +125,10 @@ pub trait Executor {
     /// Hands what was gathered to the queues; called at the end of a burst.
     fn flush(&mut self);
 
+    /// The connection is ending, and its channels are closed one by one after this: what the first of them gives
+    /// back must not be assigned to the others, which never send it.
+    fn prepare_end(&mut self) {}
+
     /// The next publish that is complete, in any order.
     fn poll_completion(&mut self) -> Option<Completion>;
 }

@@ -34,6 +34,8 @@ struct Inner {
     refused: Vec<(ConsumerId, QueueId)>,
     /// Room was released since the last time that the refused were taken.
     has_room_for_refused: bool,
+    /// The connection is ending: nothing more is reserved.
+    is_refusing: bool,
     is_closed: bool,
     waker: Option<Waker>,
 }
@@ -76,9 +78,21 @@ impl Inbox {
         inner.refused = Vec::new();
     }
 
+    /// As [`Outlet::try_reserve`], for a delivery that is dropped when there is no room: nobody is told later.
+    pub fn try_reserve_or_drop(&self, bytes: usize) -> bool {
+        self.inner.lock().reserve(bytes, self.bytes_max)
+    }
+
+    /// Lets no further delivery in, because the connection is about to take its consumers out of their
+    /// queues: what the first of them gives back is not handed to the next. What is reserved still arrives.
+    pub fn refuse(&self) {
+        self.inner.lock().is_refusing = true;
+    }
+
     /// Takes the deliveries for a consumer that was cancelled, to be sent before the answer. They leave
     /// the inbox, so their bytes are released.
     pub fn take_for_consumer(&self, consumer: ConsumerId) -> Vec<Delivery> {
+        self.forget_refused(consumer);
         self.take(|event| match event {
             InboxEvent::Deliver(delivery) => delivery.consumer == consumer,
             InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => false,
@@ -125,6 +139,14 @@ impl Inbox {
         Poll::Pending
     }
 
+    /// A consumer that is gone need not be told that there is room.
+    fn forget_refused(&self, consumer: ConsumerId) {
+        self.inner
+            .lock()
+            .refused
+            .retain(|(refused, _)| *refused != consumer);
+    }
+
     fn take(&self, is_wanted: impl Fn(&InboxEvent) -> bool) -> Vec<Delivery> {
         let mut inner = self.inner.lock();
         if !inner.events.iter().any(&is_wanted) {
@@ -148,6 +170,16 @@ impl Inbox {
 }
 
 impl Inner {
+    fn reserve(&mut self, bytes: usize, bytes_max: usize) -> bool {
+        let fits = !self.is_closed
+            && !self.is_refusing
+            && (self.held_bytes == 0 || self.held_bytes.saturating_add(bytes) <= bytes_max);
+        if fits {
+            self.held_bytes += bytes;
+        }
+        fits
+    }
+
     fn release(&mut self, bytes: usize, bytes_max: usize) {
         self.held_bytes = self.held_bytes.saturating_sub(bytes);
         if self.held_bytes <= bytes_max / 2 && !self.refused.is_empty() {
@@ -159,15 +191,11 @@ impl Inner {
 impl Outlet for Inbox {
     fn try_reserve(&self, consumer: ConsumerId, queue: QueueId, bytes: usize) -> bool {
         let mut inner = self.inner.lock();
-        if inner.is_closed {
-            return false;
+        let fits = inner.reserve(bytes, self.bytes_max);
+        if !fits && !inner.is_closed && !inner.is_refusing {
+            inner.refused.push((consumer, queue));
         }
-        if inner.held_bytes == 0 || inner.held_bytes.saturating_add(bytes) <= self.bytes_max {
-            inner.held_bytes += bytes;
-            return true;
-        }
-        inner.refused.push((consumer, queue));
-        false
+        fits
     }
 
     fn push(&self, event: InboxEvent) {
@@ -314,6 +342,29 @@ mod tests {
         let (events, bytes) = drain(&inbox);
         assert_eq!(events.len(), 1);
         assert_eq!(inbox.held_bytes(), bytes);
+    }
+
+    #[test]
+    fn only_consumers_that_wait_for_room_are_remembered() {
+        let inbox = Inbox::new(1000);
+        assert!(offer(&inbox, delivery(1, 1, 1, 900)));
+        for consumer in 2..100 {
+            assert!(!offer(&inbox, delivery(1, consumer, 1, 900)));
+            assert!(inbox.take_for_consumer(ConsumerId(consumer)).is_empty());
+            assert!(!inbox.try_reserve_or_drop(900));
+        }
+        assert!(inbox.inner.lock().refused.is_empty());
+    }
+
+    #[test]
+    fn a_refusing_inbox_still_takes_what_is_on_its_way() {
+        let inbox = Inbox::new(1000);
+        let first = delivery(1, 1, 1, 10);
+        assert!(inbox.try_reserve(ConsumerId(1), QUEUE, first.message.cost_bytes()));
+        inbox.refuse();
+        assert!(!offer(&inbox, delivery(1, 1, 2, 10)));
+        inbox.push(InboxEvent::Deliver(first));
+        assert_eq!(inbox.take_for_channel(1).len(), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,7 +22,7 @@ use tokio::time::Sleep;
 use super::link::{ConnectionLink, LinkEvent};
 use crate::broker::{Broker, ConnectionExecutor, ConnectionOrigin};
 use crate::model::{
-    Delivery, Executor as _, InboxEvent, Now, Settlement, SettlementOutcome, Unsettled,
+    Command, Delivery, Executor as _, InboxEvent, Now, Settlement, SettlementOutcome, Unsettled,
 };
 use crate::queue::Inbox;
 use crate::session::{EndReason, Session, SessionSettings};
@@ -126,17 +127,31 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: ConnectionShared
         is_idle: false,
     });
     let outcome = task.run().await;
-    task.session.terminate(&mut task.executor);
+    let end = AssertUnwindSafe(|| task.session.terminate(&mut task.executor));
+    if catch_unwind(end).is_err() {
+        // What the session knows is lost with it; what the broker knows of the connection still ends.
+        task.executor.execute(0, Command::CloseConnection);
+    }
     task.log_end(peer, &outcome);
     if matches!(outcome, Ok(Turn::Ended)) {
         task.hang_up().await;
     }
 }
 
+/// Runs a turn. A panic in it is a defect, which ends this connection in order: its consumers, its unsettled
+/// deliveries and its exclusive queues would stay for ever if the task just went.
+fn unwound<T>(turn: impl FnOnce() -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    catch_unwind(AssertUnwindSafe(turn)).unwrap_or_else(|_| {
+        Poll::Ready(Err(io::Error::other(
+            "a defect of the broker: the connection's task panicked",
+        )))
+    })
+}
+
 impl Task {
     async fn run(&mut self) -> io::Result<Turn> {
         loop {
-            match poll_fn(|cx| self.poll_turn(cx)).await? {
+            match poll_fn(|cx| unwound(|| self.poll_turn(cx))).await? {
                 Turn::Progress { is_full_burst } => {
                     if is_full_burst {
                         tokio::task::yield_now().await;
@@ -303,12 +318,9 @@ impl Task {
             if self.inbox.poll_ready(cx).is_pending() {
                 break;
             }
+            // Ready without events is the news that those have room who were refused: they are told below.
             let mut events = std::mem::take(&mut self.events);
             let bytes = self.inbox.drain(&mut events);
-            if events.is_empty() && bytes == 0 {
-                self.events = events;
-                break;
-            }
             is_active = true;
             for event in events.drain(..) {
                 match event {
@@ -318,6 +330,7 @@ impl Task {
                         }
                     }
                     InboxEvent::ConsumerCancelled { channel, consumer } => {
+                        self.executor.forget_consumer(channel, consumer);
                         self.session.handle_consumer_cancelled(channel, consumer);
                     }
                     InboxEvent::ConsumerTimedOut {
@@ -325,6 +338,7 @@ impl Task {
                         consumer,
                         timeout_ms,
                     } => {
+                        self.executor.forget_consumer(channel, consumer);
                         self.session.handle_consumer_timed_out(
                             now,
                             channel,
@@ -461,4 +475,17 @@ enum Read {
     Full,
     /// The peer will send no more.
     Eof,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_turn_is_an_error_of_the_connection() {
+        let outcome =
+            unwound(|| -> Poll<io::Result<()>> { panic!("a defect, made for this test") });
+        assert!(matches!(outcome, Poll::Ready(Err(_))));
+        assert!(unwound(|| Poll::<io::Result<()>>::Pending).is_pending());
+    }
 }

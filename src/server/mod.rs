@@ -8,6 +8,8 @@ mod connection;
 mod link;
 mod listener;
 mod memory;
+#[cfg(test)]
+mod tests;
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;

@@ -7,7 +7,8 @@ use super::channel::{Channel, Context, Expected};
 use super::sending::{self, Returned};
 use super::unsettled::Entry;
 use crate::model::{
-    Command, Executor, Refusal, Settlement, SettlementOutcome, SharedMessage, StagedPublish,
+    Command, Executor, QueueId, Refusal, Settlement, SettlementOutcome, SharedMessage,
+    StagedPublish,
 };
 use crate::protocol::{Method, tx};
 
@@ -30,7 +31,8 @@ impl Transaction {
         publish: StagedPublish,
         bytes_max: usize,
     ) -> Result<(), Refusal> {
-        self.publish_bytes += publish.message.cost_bytes();
+        self.publish_bytes +=
+            publish.message.cost_bytes() + size_of_val::<[QueueId]>(&publish.queues);
         if self.publish_bytes > bytes_max {
             return Err(Refusal::precondition_failed(format!(
                 "transaction size {} is larger than max size {bytes_max}",
@@ -132,5 +134,27 @@ impl Channel {
         self.transaction
             .as_deref_mut()
             .ok_or_else(|| Refusal::precondition_failed("channel is not transactional"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::Message;
+    use crate::protocol::PropertyFacts;
+
+    #[test]
+    fn the_queues_of_a_staged_publish_count_too() {
+        let facts = PropertyFacts::default();
+        let publish = |queues| StagedPublish {
+            message: Arc::new(Message::copied("".into(), b"k", &[0, 0], facts, b"body")),
+            queues: (0..queues).map(QueueId).collect(),
+            mandatory: false,
+        };
+        let mut transaction = Transaction::default();
+        assert!(transaction.stage_publish(publish(1), 1000).is_ok());
+        assert!(transaction.stage_publish(publish(100), 1000).is_err());
     }
 }

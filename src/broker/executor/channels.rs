@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ConnectionExecutor;
+use super::known::KnownQueues;
 use crate::model::{
     ChannelNumber, ChannelWindow, ConsumerId, Execution, Refusal, Reply, Settlement,
     SettlementOutcome, Unsettled,
@@ -115,13 +116,13 @@ impl ConnectionExecutor {
         for channel in channels {
             self.close_channel(channel, Vec::new());
         }
-        let exclusive = std::mem::take(&mut self.exclusive_queues);
+        let exclusive = self.exclusive_queues.take_ids();
         self.broker
             .end_exclusive_queues(exclusive, &mut self.courier.effects);
         self.carry_out();
         drop(self.origin.inbox.close());
         self.broker.registry.remove(self.id);
-        self.queues = HashMap::new();
+        self.queues = KnownQueues::default();
         self.routes.clear();
     }
 

@@ -358,16 +358,17 @@ impl ConnectionExecutor {
         let broker = Arc::clone(&self.broker);
         let opened = self.opened()?;
         let name = Arc::clone(&definition.name);
+        let vhost = Arc::clone(&opened.vhost);
         let access = &mut opened.access;
         access.check(Operation::Configure, Resource::Exchange(&name))?;
-        let changes = broker.declare_exchange(&opened.vhost, definition, |alternate| {
+        let unstored = broker.declare_exchange(&vhost, definition, |alternate| {
             if let Some(alternate) = alternate {
                 access.check(Operation::Read, Resource::Exchange(&name))?;
                 access.check(Operation::Write, Resource::Exchange(alternate))?;
             }
             Ok(())
         })?;
-        Ok(self.answer_when_stored(channel, changes, Reply::Done))
+        Ok(self.answer_when_stored(channel, unstored, Reply::Done))
     }
 
     fn delete_exchange(
@@ -388,8 +389,9 @@ impl ConnectionExecutor {
         opened
             .access
             .check(Operation::Configure, Resource::Exchange(name))?;
-        let changes = broker.delete_exchange(&opened.vhost, &Name::from(name), if_unused)?;
-        Ok(self.answer_when_stored(channel, changes, Reply::Done))
+        let vhost = Arc::clone(&opened.vhost);
+        let unstored = broker.delete_exchange(&vhost, &Name::from(name), if_unused)?;
+        Ok(self.answer_when_stored(channel, unstored, Reply::Done))
     }
 
     fn change_binding(
@@ -427,12 +429,13 @@ impl ConnectionExecutor {
                 request.routing_key.as_bytes(),
             )?;
         }
-        let changes = if binds {
-            broker.bind(&opened.vhost, connection, &request)?
+        let vhost = Arc::clone(&opened.vhost);
+        let unstored = if binds {
+            broker.bind(&vhost, connection, &request)?
         } else {
-            broker.unbind(&opened.vhost, connection, &request)?
+            broker.unbind(&vhost, connection, &request)?
         };
-        Ok(self.answer_when_stored(channel, changes, Reply::Done))
+        Ok(self.answer_when_stored(channel, unstored, Reply::Done))
     }
 
     /// `queue.declare` with `passive`, or of a direct reply's name, which is always passive.
@@ -477,11 +480,12 @@ impl ConnectionExecutor {
             .as_mut()
             .ok_or_else(|| Refusal::internal_error("no virtual host is open on this connection"))?;
         let name = Arc::clone(&request.name);
+        let vhost = Arc::clone(&opened.vhost);
         let access = &mut opened.access;
         access.check(Operation::Configure, Resource::Queue(&name))?;
         let is_exclusive = request.exclusive;
         let declared = broker.declare_queue(
-            &opened.vhost,
+            &vhost,
             connection,
             request,
             now,
@@ -494,15 +498,16 @@ impl ConnectionExecutor {
                 Ok(())
             },
         )?;
-        self.carry_out();
-        if is_exclusive && !self.exclusive_queues.contains(&declared.handle.id()) {
-            self.exclusive_queues.push(declared.handle.id());
+        if is_exclusive {
+            self.exclusive_queues.insert(declared.handle.clone());
         }
         let reply = Reply::QueueDeclared {
             name: Arc::clone(declared.handle.name()),
             counts: declared.counts,
         };
-        Ok(self.answer_when_stored(channel, declared.changes, reply))
+        let execution = self.answer_when_stored(channel, declared.unstored, reply);
+        self.carry_out();
+        Ok(execution)
     }
 
     fn delete_queue(
@@ -525,11 +530,11 @@ impl ConnectionExecutor {
             conditions,
             &mut self.courier.effects,
         );
+        let execution = deleted.map(|(count, unstored)| {
+            self.answer_when_stored(channel, unstored, Reply::MessageCount(count))
+        });
         self.carry_out();
-        let (count, changes) = deleted?;
-        self.exclusive_queues
-            .retain(|id| self.broker.queues.contains_key(id));
-        Ok(self.answer_when_stored(channel, changes, Reply::MessageCount(count)))
+        execution
     }
 
     fn purge_queue(&mut self, name: &str) -> Result<Execution, Refusal> {
@@ -588,7 +593,7 @@ impl ConnectionExecutor {
             Err(QueueError::Refused(refusal)) => return Err(refusal),
         }
         context.consumers.insert(consumer, handle.clone());
-        self.queues.insert(handle.id(), handle);
+        self.queues.insert(handle);
         self.carry_out();
         Ok(Execution::done(Reply::Consuming {
             consumer,
@@ -626,7 +631,7 @@ impl ConnectionExecutor {
         self.broker.reply_consumers.insert(
             name,
             ReplyConsumer {
-                outlet: Arc::clone(&self.origin.inbox) as Arc<dyn crate::model::Outlet>,
+                outlet: Arc::clone(&self.origin.inbox),
                 channel,
                 consumer,
                 consumer_tag: Arc::clone(&consumer_tag),
@@ -667,7 +672,7 @@ impl ConnectionExecutor {
         match got {
             Ok(got) => {
                 if got.is_some() && !no_ack {
-                    self.queues.insert(handle.id(), handle);
+                    self.queues.insert(handle);
                 }
                 Ok(Execution::done(Reply::Got(got)))
             }

@@ -14,6 +14,9 @@ use crate::queue::{Published, QueueHandle};
 const SPARE_BATCHES_MAX: usize = 16;
 /// Places whose allocation a kept vector may hold.
 const SPARE_PLACES_MAX: usize = 1024;
+/// Messages for queues, counted once a queue, after which a burst is handed over before its end: a burst of small
+/// publishes to an exchange with many queues would hold as many as there are publishes times queues.
+const PLACEMENTS_MAX: usize = 16 * 1024;
 
 /// A settlement, as a queue takes it.
 type QueueSettlement = (Position, Option<ConsumerId>, SettlementOutcome);
@@ -41,7 +44,10 @@ pub(super) struct Gathered {
     batches: Vec<PublishBatch>,
     batch_of_queue: HashMap<QueueId, usize>,
     confirmables: Vec<Confirmable>,
+    /// Messages in all batches.
+    placements: usize,
     settlements: Vec<(QueueId, Vec<QueueSettlement>)>,
+    settlements_of_queue: HashMap<QueueId, usize>,
     results: Vec<Published>,
     /// Whether a queue rejected a publish since [`Gathered::take_rejection`].
     has_rejection: bool,
@@ -69,6 +75,7 @@ impl Gathered {
             });
             (self.confirmables.len() - 1) as u32
         });
+        self.placements += queues.len();
         for queue in queues {
             let batch = self.batch(queue);
             batch.messages.push(Arc::clone(message));
@@ -112,15 +119,22 @@ impl Gathered {
             settlement.delivery.consumer,
             settlement.outcome,
         );
-        match self
-            .settlements
-            .iter_mut()
-            .rev()
-            .find(|(id, _)| *id == queue)
+        if let Some((last, entries)) = self.settlements.last_mut()
+            && *last == queue
         {
-            Some((_, entries)) => entries.push(entry),
-            None => self.settlements.push((queue, vec![entry])),
+            entries.push(entry);
+        } else if let Some(index) = self.settlements_of_queue.get(&queue) {
+            self.settlements[*index].1.push(entry);
+        } else {
+            self.settlements_of_queue
+                .insert(queue, self.settlements.len());
+            self.settlements.push((queue, vec![entry]));
         }
+    }
+
+    /// Whether so much was gathered that it must be handed over now.
+    pub(super) fn is_full(&self) -> bool {
+        self.placements >= PLACEMENTS_MAX
     }
 
     fn keep(&mut self, mut batch: PublishBatch) {
@@ -145,9 +159,11 @@ impl ConnectionExecutor {
         if self.gathered.is_empty() {
             return;
         }
+        self.gathered.settlements_of_queue.clear();
         for (queue, entries) in std::mem::take(&mut self.gathered.settlements) {
             self.flush_settlements(queue, entries);
         }
+        self.gathered.placements = 0;
         let mut batches = std::mem::take(&mut self.gathered.batches);
         self.gathered.batch_of_queue.clear();
         for mut batch in batches.drain(..) {
@@ -166,12 +182,12 @@ impl ConnectionExecutor {
     }
 
     fn flush_settlements(&mut self, id: QueueId, entries: Vec<QueueSettlement>) {
-        let Some(handle) = self.queues.get(&id).cloned() else {
+        let Some(handle) = self.queues.get(id).cloned() else {
             return;
         };
         let settled = handle.settle_batch(entries, self.now, &mut self.courier.effects);
         if settled.is_err() {
-            self.queues.remove(&id);
+            self.queues.remove(id);
         }
     }
 
@@ -195,5 +211,35 @@ impl ConnectionExecutor {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Unsettled;
+
+    #[test]
+    fn settlements_stand_together_by_queue_in_the_order_in_which_they_came() {
+        let mut gathered = Gathered::default();
+        for (queue, position) in [(1, 10), (2, 20), (1, 11), (1, 12), (2, 21), (3, 30)] {
+            gathered.settle(&Settlement {
+                delivery: Unsettled {
+                    queue: QueueId(queue),
+                    position: Position(position),
+                    consumer: None,
+                },
+                outcome: SettlementOutcome::Acked,
+            });
+        }
+        let found: Vec<(u64, Vec<u64>)> = gathered
+            .settlements
+            .iter()
+            .map(|(queue, entries)| (queue.0, entries.iter().map(|entry| entry.0.0).collect()))
+            .collect();
+        assert_eq!(
+            found,
+            [(1, vec![10, 11, 12]), (2, vec![20, 21]), (3, vec![30])]
+        );
     }
 }

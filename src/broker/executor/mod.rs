@@ -7,6 +7,7 @@
 mod channels;
 mod commands;
 mod gather;
+mod known;
 mod publish;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,17 +17,18 @@ use std::sync::Arc;
 
 use super::courier::Courier;
 use super::registry::{ConnectionControl, ConnectionEntry};
+use super::topology::Unstored;
 use super::{Broker, Vhost};
 use crate::auth::{Access, User};
 use crate::model::{
-    ChannelNumber, Command, Completion, ConnectionId, Execution, Executor, Now, Publish, QueueId,
-    Refusal, Reply, Routing, Settlement, StagedPublish,
+    ChannelNumber, Command, Completion, ConnectionId, ConsumerId, Execution, Executor, Now,
+    Publish, Refusal, Reply, Routing, Settlement, StagedPublish,
 };
-use crate::queue::{Inbox, QueueHandle};
+use crate::queue::Inbox;
 use crate::routing::{RouteCache, Router};
-use crate::store::definitions::Change;
 use channels::ChannelContext;
 use gather::Gathered;
+use known::KnownQueues;
 use publish::CachedRoute;
 
 /// Where answers go that come later than their command, from the definition store's thread.
@@ -75,9 +77,11 @@ pub struct ConnectionExecutor {
     opened: Option<Opened>,
     channels: HashMap<ChannelNumber, ChannelContext>,
     /// Queues that this connection consumes or gets from, for its settlements.
-    queues: HashMap<QueueId, QueueHandle>,
-    exclusive_queues: Vec<QueueId>,
+    queues: KnownQueues,
+    exclusive_queues: KnownQueues,
     routes: RouteCache<CachedRoute>,
+    /// What the remembered routes hold at most, see [`publish::ROUTE_STEPS_MAX`].
+    route_steps: usize,
     router: Router,
     gathered: Gathered,
     completions: VecDeque<Completion>,
@@ -108,9 +112,10 @@ impl ConnectionExecutor {
             mechanism: String::new(),
             opened: None,
             channels: HashMap::new(),
-            queues: HashMap::new(),
-            exclusive_queues: Vec::new(),
+            queues: KnownQueues::default(),
+            exclusive_queues: KnownQueues::default(),
             routes: RouteCache::default(),
+            route_steps: 0,
             router: Router::default(),
             gathered: Gathered::default(),
             completions: VecDeque::new(),
@@ -133,6 +138,14 @@ impl ConnectionExecutor {
     pub fn wake_refused(&mut self) {
         let mut refused = Vec::new();
         self.origin.inbox.take_refused(&mut refused);
+        if refused.is_empty() {
+            return;
+        }
+        // A consumer that took a place of its channel's window and found the inbox full has given the place back
+        // without a word to those who were parked on the window meanwhile.
+        let windows = self.channels.values().filter_map(|c| c.window.as_ref());
+        let parked = windows.filter(|window| window.has_parked());
+        self.courier.effects.windows.extend(parked.cloned());
         for (consumer, queue) in refused {
             if let Some(handle) = self.broker.queue(queue) {
                 // A queue deleted meanwhile has no consumer to wake.
@@ -142,12 +155,43 @@ impl ConnectionExecutor {
         self.carry_out();
     }
 
-    /// Gives idle capacity back.
+    /// A queue ended this consumer.
+    pub fn forget_consumer(&mut self, channel: ChannelNumber, consumer: ConsumerId) {
+        if let Some(context) = self.channels.get_mut(&channel) {
+            context.consumers.remove(&consumer);
+        }
+    }
+
+    /// Routes that are remembered.
+    #[cfg(test)]
+    pub(super) fn route_count(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// The window of a channel.
+    #[cfg(test)]
+    pub(super) fn window_of(&mut self, channel: ChannelNumber) -> Arc<crate::model::ChannelWindow> {
+        self.channels.entry(channel).or_default().window()
+    }
+
+    /// Queues and consumers that this connection remembers, deleted ones among them.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        let consumers: usize = self.channels.values().map(|c| c.consumers.len()).sum();
+        self.queues.len() + self.exclusive_queues.len() + consumers
+    }
+
+    /// Gives idle capacity back. Routes are looked up again after that; they may hold queues that are gone.
     pub fn release_buffers(&mut self) {
+        self.routes.clear();
+        self.route_steps = 0;
+        self.router = Router::default();
+        if !self.courier.effects.needs_execution() {
+            self.courier = Courier::default();
+        }
         self.gathered.release();
         self.completions.shrink_to_fit();
         self.channels.shrink_to_fit();
-        self.queues.shrink_to_fit();
     }
 
     /// Does what the queues decided.
@@ -168,16 +212,18 @@ impl ConnectionExecutor {
             .ok_or_else(|| Refusal::internal_error("no virtual host is open on this connection"))
     }
 
-    /// Answers `reply` once `changes` are durable: at once when there are none.
+    /// Answers `reply` once a change is durable: at once when nothing durable has changed.
     fn answer_when_stored(
         &self,
         channel: ChannelNumber,
-        changes: Vec<Change>,
+        mut unstored: Unstored<'_>,
         reply: Reply,
     ) -> Execution {
-        if changes.is_empty() {
+        if unstored.changes.is_empty() {
             return Execution::done(reply);
         }
+        // What is left of it is the lock, until the store has the changes.
+        let changes = std::mem::take(&mut unstored.changes);
         let replies = Arc::clone(&self.origin.replies);
         self.broker.store.apply_all(changes, move |result| {
             replies.reply(
@@ -223,6 +269,10 @@ impl Executor for ConnectionExecutor {
 
     fn flush(&mut self) {
         self.flush_gathered();
+    }
+
+    fn prepare_end(&mut self) {
+        self.origin.inbox.refuse();
     }
 
     fn poll_completion(&mut self) -> Option<Completion> {

@@ -37,6 +37,10 @@ impl CachedRoute {
     }
 }
 
+/// Queues and exchanges of all routes that a connection has remembered since it last forgot them: the cache bounds
+/// the number of routes, this their length, or a few keys of a wide exchange would fill the memory.
+pub(super) const ROUTE_STEPS_MAX: usize = 16 * 1024;
+
 /// Properties to store: as they came, or rewritten.
 struct Prepared<'a> {
     properties: Cow<'a, [u8]>,
@@ -62,6 +66,9 @@ impl ConnectionExecutor {
         }
         self.gathered
             .publish(channel, publish.confirm, &routed.message, &routed.queues);
+        if self.gathered.is_full() {
+            self.flush_gathered();
+        }
         Ok(Routing::Routed)
     }
 
@@ -218,6 +225,11 @@ impl ConnectionExecutor {
             .filter_map(|id| self.broker.queue(*id))
             .collect();
         if route.cacheable && queues.len() == route.queues.len() {
+            self.route_steps += queues.len() + route.visited.len();
+            if self.route_steps > ROUTE_STEPS_MAX {
+                self.routes.clear();
+                self.route_steps = queues.len() + route.visited.len();
+            }
             self.routes.insert(
                 exchange.as_bytes(),
                 keys[0],
@@ -327,6 +339,9 @@ impl ConnectionExecutor {
                 .filter_map(|id: &QueueId| self.broker.queue(*id))
                 .collect();
             self.gathered.publish(0, None, &staged.message, &queues);
+            if self.gathered.is_full() {
+                self.flush_gathered();
+            }
         }
         returned
     }
