@@ -12,9 +12,12 @@ use haremq::cli::logging::LogHandle;
 use haremq::cli::{self, Exit, Failure, Invocation, Serve};
 use haremq::config::{Loaded, Settings, Sources};
 use haremq::server::{self, ServerError};
-use haremq::store::StoreError;
 use haremq::store::definitions::{ImportError, offline_import};
 use haremq::store::probe::check_store;
+
+/// Gives memory back to the system when connections and messages have gone; the system's allocator keeps it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let outcome = cli::parse(std::env::args_os(), std::env::vars_os()).and_then(carry_out);
@@ -30,7 +33,7 @@ fn carry_out(invocation: Invocation) -> Result<(), Failure> {
         Invocation::CheckConfig(loaded) => check_config(&loaded),
         Invocation::ImportDefinitions { file, data_dir } => import(&file, &data_dir),
         Invocation::CheckStore { data_dir } => check_store(&data_dir)
-            .map_err(|error| Failure::new(store_exit(&error), error.to_string())),
+            .map_err(|error| Failure::new(Exit::of_store_error(&error), error.to_string())),
         Invocation::Ping { address, timeout } => cli::ping::run(address, timeout),
         Invocation::Print(text) => print(&text),
     }
@@ -104,24 +107,11 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// The sysexits code of a data folder that refuses.
-fn store_exit(error: &StoreError) -> Exit {
-    match error {
-        StoreError::FolderInUse { .. } => Exit::Unavailable,
-        StoreError::FolderUnreadable { .. } => Exit::NoInput,
-        StoreError::FolderUnwritable { .. } => Exit::CantCreate,
-        StoreError::NewerFormat { .. }
-        | StoreError::UnknownFormat { .. }
-        | StoreError::Damaged { .. } => Exit::Data,
-        _ => Exit::Io,
-    }
-}
-
 fn import_exit(error: &ImportError) -> Exit {
     match error {
         ImportError::File { .. } => Exit::NoInput,
         ImportError::NotJson { .. } | ImportError::Invalid { .. } => Exit::Data,
-        ImportError::Store(error) => store_exit(error),
+        ImportError::Store(error) => Exit::of_store_error(error),
     }
 }
 
@@ -129,10 +119,9 @@ fn server_exit(error: &ServerError) -> Exit {
     match error {
         ServerError::Listen(listen) => Exit::of_listen_error(&listen.error),
         ServerError::Store(error) | ServerError::Start(StartError::Store(error)) => {
-            store_exit(error)
+            Exit::of_store_error(error)
         }
         ServerError::Start(StartError::Import { error, .. }) => import_exit(error),
-        ServerError::Start(StartError::Unreadable { error, .. }) => Exit::of_file_error(error),
         ServerError::Start(StartError::Password(_)) | ServerError::System { .. } => Exit::Software,
     }
 }

@@ -9,7 +9,7 @@ use super::vhost::{ExchangeRef, Vhost};
 use crate::model::{Now, QueueId, SharedMessage};
 use crate::protocol::Table;
 use crate::queue::dead_letters::{is_cycle, with_death};
-use crate::queue::{DeadLetter, Effects};
+use crate::queue::{DeadLetter, Effects, Published};
 use crate::routing::{Router, Topology, extra_routing_keys};
 
 /// One worker's scratch space: effects to carry out and a router to route dead letters with.
@@ -77,6 +77,8 @@ impl Courier {
             &letter.exchange,
             letter.routing_key.as_deref(),
         ));
+        let mut arrived = 0;
+        let mut is_refused = false;
         for id in self.route(&vhost, broker, &message) {
             let Some(target) = broker.queue(id) else {
                 continue;
@@ -90,9 +92,20 @@ impl Courier {
                 );
                 continue;
             }
-            // A target deleted meanwhile takes nothing; a target that rejects drops the dead letter, as
-            // at-most-once dead-lettering does.
-            let _ = target.publish(Arc::clone(&message), now, &mut self.effects);
+            // A target deleted meanwhile takes nothing.
+            match target.publish(Arc::clone(&message), now, &mut self.effects) {
+                Ok(Published::Accepted(_)) => arrived += 1,
+                Ok(Published::Rejected) => is_refused = true,
+                Err(_) => {}
+            }
+        }
+        // A queue with at-least-once dead-lettering keeps what has not arrived, and tries again.
+        if let Some(position) = letter.retained
+            && let Some(source) = broker.queue(letter.queue)
+        {
+            let has_arrived = arrived > 0 && !is_refused;
+            // A source deleted meanwhile keeps nothing.
+            let _ = source.settle_dead_letter(position, has_arrived, now, &mut self.effects);
         }
     }
 

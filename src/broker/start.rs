@@ -23,7 +23,8 @@ use crate::queue::{Effects, QueueDeclaration, QueueKind, QueueSettings};
 use crate::routing::{Binding, Destination, ExchangeDefinition, PREDECLARED_EXCHANGES};
 use crate::store::StoreError;
 use crate::store::definitions::{
-    self as stored, Change, DefinitionStore, Definitions, DestinationKind, ImportError,
+    self as stored, Change, Definition, DefinitionStore, Definitions, DestinationKind, ImportError,
+    json::read_document,
 };
 
 /// The account, virtual host and permissions that an empty data folder begins with.
@@ -59,14 +60,6 @@ pub enum StartError {
         /// What is wrong with it, and where.
         error: ImportError,
     },
-    /// The definitions file cannot be read.
-    #[error("{file}: {error}; check the path given to --load-definitions")]
-    Unreadable {
-        /// The file.
-        file: String,
-        /// The operating system's reason.
-        error: std::io::Error,
-    },
     /// The default user's password cannot be hashed.
     #[error("the default user's password cannot be hashed: {0}")]
     Password(String),
@@ -99,13 +92,16 @@ impl Broker {
         first_boot: &FirstBoot,
         definitions_file: Option<&Path>,
     ) -> Result<(Arc<Self>, StartReport), StartError> {
+        // RabbitMQ creates no default user beside definitions that bring their own.
+        let transient = match definitions_file {
+            Some(file) => import_file(&store, file)?,
+            None => Vec::new(),
+        };
         if store.is_empty()? {
             store.apply_and_wait(first_definitions(first_boot)?)?;
         }
-        if let Some(file) = definitions_file {
-            import_file(&store, file)?;
-        }
-        let loaded = store.load()?;
+        let mut loaded = store.load()?;
+        add_transient(&mut loaded.definitions, transient);
         let mut report = StartReport::default();
         report
             .skipped
@@ -300,15 +296,27 @@ fn first_definitions(first_boot: &FirstBoot) -> Result<Vec<Change>, StartError> 
     ])
 }
 
-fn import_file(store: &DefinitionStore, file: &Path) -> Result<(), StartError> {
-    let json = std::fs::read(file).map_err(|error| StartError::Unreadable {
+/// Imports a definitions file; gives what it holds that does not survive a restart, and is not stored.
+fn import_file(store: &DefinitionStore, file: &Path) -> Result<Vec<Definition>, StartError> {
+    let refused = |error| StartError::Import {
         file: file.display().to_string(),
         error,
-    })?;
-    let report = stored::import(store, &json, None).map_err(|error| StartError::Import {
-        file: file.display().to_string(),
-        error,
-    })?;
+    };
+    let json = read_document(file).map_err(refused)?;
+    let report = stored::import(store, &json, None).map_err(refused)?;
     tracing::info!(target: "haremq::store", file = %file.display(), "definitions imported: {report}");
-    Ok(())
+    Ok(report.transient)
+}
+
+/// Puts transient objects beside the stored ones, so that they are declared with them.
+fn add_transient(definitions: &mut Definitions, transient: Vec<Definition>) {
+    for definition in transient {
+        match definition {
+            Definition::Exchange(exchange) => definitions.exchanges.push(exchange),
+            Definition::Queue(queue) => definitions.queues.push(queue),
+            Definition::Binding(binding) => definitions.bindings.push(binding),
+            // Everything else is stored.
+            _ => {}
+        }
+    }
 }

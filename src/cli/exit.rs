@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::store::StoreError;
+
 /// Exit codes after `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -34,6 +36,18 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The code for a data folder that refuses.
+    #[must_use]
+    pub fn of_store_error(error: &StoreError) -> Self {
+        match error.exit_code() {
+            65 => Self::Data,
+            73 => Self::CantCreate,
+            66 => Self::NoInput,
+            69 => Self::Unavailable,
+            _ => Self::Io,
+        }
+    }
+
     /// The code for a failed access to a file or folder.
     #[must_use]
     pub fn of_file_error(error: &io::Error) -> Self {

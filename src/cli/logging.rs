@@ -2,7 +2,10 @@
 //!
 //! In: [`Settings`]. Out: an installed subscriber of `tracing` that writes to standard error, and a
 //! [`LogHandle`] that changes its levels while the broker runs. Which events there are is not known
-//! here, only under which target each part of the house logs: the path of its module.
+//! here, only under which target each part of the house logs: the path of its module, and
+//! `haremq::connection` for what concerns one connection.
+
+use std::io;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Registry;
@@ -42,7 +45,9 @@ impl LogHandle {
 /// [`Exit::Software`] if there is one already.
 pub fn start(settings: &Settings) -> Result<LogHandle, Failure> {
     let (levels, handle) = reload::Layer::new(targets(settings));
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let lines = fmt::layer()
+        .with_writer(|| OneLine(io::stderr()))
+        .with_ansi(false);
     let lines: Box<dyn Layer<_> + Send + Sync> = match settings.log.format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
@@ -55,11 +60,45 @@ pub fn start(settings: &Settings) -> Result<LogHandle, Failure> {
     Ok(LogHandle { levels: handle })
 }
 
+/// Writes each event as one line. The texts of events hold names and keys as clients sent them, and a line break
+/// in one of those must not look like an event of ours.
+struct OneLine<W>(W);
+
+impl<W: io::Write> io::Write for OneLine<W> {
+    /// Takes one event, as the formatter hands it over: whole, with a line break at its end.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        if line.chars().any(char::is_control) {
+            let mut escaped = String::with_capacity(line.len() + 16);
+            for letter in line.chars() {
+                if letter.is_control() {
+                    escaped.extend(letter.escape_default());
+                } else {
+                    escaped.push(letter);
+                }
+            }
+            escaped.push('\n');
+            self.0.write_all(escaped.as_bytes())?;
+        } else {
+            self.0.write_all(event)?;
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// The level of each target; the longest target that begins an event's path counts.
 fn targets(settings: &Settings) -> Targets {
     let levels = &settings.log_levels;
     let parts: [(Option<LogLevel>, &[&str]); 8] = [
-        (levels.connection, &["haremq::server", "haremq::session"]),
+        (
+            levels.connection,
+            &["haremq::connection", "haremq::server", "haremq::session"],
+        ),
         (levels.channel, &["haremq::session::channel"]),
         (levels.broker, &["haremq::broker"]),
         (levels.routing, &["haremq::routing"]),
@@ -70,6 +109,8 @@ fn targets(settings: &Settings) -> Targets {
     ];
     let mut targets = Targets::new()
         .with_default(filter(settings.log.level))
+        // What sled tells below warnings is of use only to who asks for the store's level.
+        .with_target("sled", filter(settings.log.level).min(LevelFilter::WARN))
         // The session's path covers its channels, which have a level of their own.
         .with_target("haremq::session::channel", filter(settings.log.level));
     for (level, paths) in parts {
@@ -93,10 +134,36 @@ fn filter(level: LogLevel) -> LevelFilter {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use tracing::Level;
 
     use super::*;
+
+    #[test]
+    fn an_event_stays_one_line_whatever_its_text_holds() {
+        let mut written = Vec::new();
+        let events = ["plain \u{e9}\n", "two\nlines\r\u{1b}\u{9b}\n", "open"];
+        for event in events {
+            io::Write::write_all(&mut OneLine(&mut written), event.as_bytes()).unwrap();
+        }
+        assert_eq!(
+            String::from_utf8(written).unwrap(),
+            "plain \u{e9}\ntwo\\nlines\\r\\u{1b}\\u{9b}\nopen"
+        );
+    }
+
+    #[test]
+    fn sled_is_quiet_unless_the_store_is_asked_for() {
+        let mut settings = Settings::defaults();
+        settings.log.level = LogLevel::Debug;
+        assert!(!targets(&settings).would_enable("sled::db", &Level::INFO));
+        settings.log_levels.store = Some(LogLevel::Debug);
+        assert!(targets(&settings).would_enable("sled::db", &Level::DEBUG));
+        settings.log_levels.store = None;
+        settings.log.level = LogLevel::Off;
+        assert!(!targets(&settings).would_enable("sled::db", &Level::ERROR));
+    }
 
     #[test]
     fn a_part_has_its_own_level_and_the_others_the_common_one() {
@@ -108,6 +175,7 @@ mod tests {
         let logs = |target: &str, level: Level| targets.would_enable(target, &level);
         assert!(logs("haremq::session::connection", Level::DEBUG));
         assert!(logs("haremq::server", Level::DEBUG));
+        assert!(logs("haremq::connection", Level::DEBUG));
         assert!(!logs("haremq::session::channel", Level::INFO));
         assert!(!logs("haremq::queue::state", Level::ERROR));
         assert!(logs("haremq::broker", Level::WARN));

@@ -49,6 +49,16 @@ pub enum InboxEvent {
         /// The consumer that is gone.
         consumer: ConsumerId,
     },
+    /// The consumer kept a delivery for too long: the queue ended it and took its deliveries back. Clients
+    /// that cannot hear `basic.cancel` lose the channel (behaviour 2.3).
+    ConsumerTimedOut {
+        /// The channel of the consumer.
+        channel: ChannelNumber,
+        /// The consumer that is gone.
+        consumer: ConsumerId,
+        /// The time that it had, in milliseconds.
+        timeout_ms: u64,
+    },
 }
 
 /// The way to a consumer's connection: bounded in bytes, never waiting.

@@ -7,7 +7,9 @@
 use std::fmt::Display;
 
 use super::kind::QueueKind;
-use super::settings::{DelayedRetryKind, Overflow, PolicySettings, QueueSettings};
+use super::settings::{
+    DeadLetterStrategy, DelayedRetryKind, Overflow, PolicySettings, QueueSettings,
+};
 use crate::model::{ConnectionId, Name, Refusal, WallMs, equivalence, resource};
 use crate::protocol::{FieldTable, Value};
 
@@ -94,6 +96,9 @@ impl QueueSettings {
                 overflow: text("x-overflow").and_then(|text| Overflow::parse(&text)),
                 dead_letter_exchange: name(DEAD_LETTER_EXCHANGE),
                 dead_letter_routing_key: name("x-dead-letter-routing-key"),
+                dead_letter_strategy: text("x-dead-letter-strategy")
+                    .and_then(|text| DeadLetterStrategy::parse(&text))
+                    .filter(|_| quorum),
                 delivery_limit: arguments
                     .get("x-delivery-limit")
                     .and_then(Value::as_i64)

@@ -8,7 +8,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::dead_letters::DeathReason;
-use crate::model::{ChannelWindow, Name, Outlet, QueueId, SharedMessage, WallMs};
+use crate::model::{ChannelWindow, Name, Outlet, Position, QueueId, SharedMessage, WallMs};
 
 /// A message that leaves a queue by another door than settlement, and the exchange it goes to.
 #[derive(Clone, Debug)]
@@ -25,6 +25,9 @@ pub struct DeadLetter {
     pub exchange: Name,
     /// The routing key that replaces the message's own.
     pub routing_key: Option<Name>,
+    /// Set if the queue keeps the message until it hears how this one fared: the caller says so with
+    /// `settle_dead_letter`.
+    pub retained: Option<Position>,
 }
 
 /// Why a queue wants to go.

@@ -14,6 +14,7 @@ impl QueueState {
     pub fn handle_timeout(&mut self, now: Now, fx: &mut Effects) {
         self.expire_heads(now, fx);
         self.end_slow_consumers(now, fx);
+        self.retry_dead_letters(now, fx);
         if let Some(quorum) = &mut self.quorum {
             while let Some(entry) = quorum.pop_due(now.wall_ms) {
                 self.ready.put_back(entry);
@@ -41,6 +42,20 @@ impl QueueState {
         (next != Deadline::NEVER).then_some(next.0)
     }
 
+    /// Sends dead letters again that did not arrive, a bounded number of them.
+    fn retry_dead_letters(&mut self, now: Now, fx: &mut Effects) {
+        for _ in 0..EXPIRE_BATCH_MAX {
+            let retry = self
+                .quorum
+                .as_mut()
+                .and_then(|quorum| quorum.pop_retry(now.wall_ms));
+            let Some((position, letter)) = retry else {
+                return;
+            };
+            self.emit_dead_letter(letter.message, letter.reason, Some(position), fx);
+        }
+    }
+
     /// Takes expired messages off the heads, a bounded number of them.
     pub(super) fn expire_heads(&mut self, now: Now, fx: &mut Effects) {
         for _ in 0..EXPIRE_BATCH_MAX {
@@ -54,7 +69,12 @@ impl QueueState {
     /// A message expires.
     pub(super) fn expire(&mut self, entry: Entry, fx: &mut Effects) {
         self.counters.expired += 1;
-        self.dead_letter(entry.message, DeathReason::Expired, fx);
+        self.dead_letter(
+            entry.message,
+            DeathReason::Expired,
+            Some(entry.position),
+            fx,
+        );
     }
 
     /// When the queue goes if nobody uses it until then (`x-expires`).
@@ -76,12 +96,14 @@ impl QueueState {
             .and_then(|quorum| quorum.first_overdue(now.wall_ms))
         {
             let owner = self.unsettled.get(position).and_then(|held| held.owner);
+            let timeout_ms = owner.and_then(|owner| self.settle_within_ms(owner));
             if let Some(owner) = owner
                 && let Some((channel, outlet)) = self.consumers.remove(owner.consumer)
             {
-                outlet.push(InboxEvent::ConsumerCancelled {
+                outlet.push(InboxEvent::ConsumerTimedOut {
                     channel,
                     consumer: owner.consumer,
+                    timeout_ms: timeout_ms.unwrap_or_default(),
                 });
                 fx.wake(&outlet);
                 self.last_use_ms = now.wall_ms;

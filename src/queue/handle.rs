@@ -234,17 +234,37 @@ impl QueueHandle {
     /// The queue is gone.
     pub fn settle_batch(
         &self,
-        settlements: impl IntoIterator<Item = (Position, SettlementOutcome)>,
+        settlements: impl IntoIterator<Item = (Position, Option<ConsumerId>, SettlementOutcome)>,
         now: Now,
         fx: &mut Effects,
     ) -> Result<usize, Gone> {
         self.with(fx, |state, fx| {
             let settled = settlements
                 .into_iter()
-                .filter(|(position, outcome)| state.settle(*position, *outcome, now, fx))
+                .filter(|(position, consumer, outcome)| {
+                    state.is_held_by(*position, *consumer)
+                        && state.settle(*position, *outcome, now, fx)
+                })
                 .count();
             state.after_settlements(now, fx);
             settled
+        })
+    }
+
+    /// A dead letter that was marked as retained has arrived in every queue that it was routed to, at
+    /// least one, or has not and must be sent again later.
+    ///
+    /// # Errors
+    /// The queue is gone.
+    pub fn settle_dead_letter(
+        &self,
+        position: Position,
+        has_arrived: bool,
+        now: Now,
+        fx: &mut Effects,
+    ) -> Result<(), Gone> {
+        self.with(fx, |state, fx| {
+            state.settle_dead_letter(position, has_arrived, now, fx);
         })
     }
 

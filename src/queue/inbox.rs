@@ -81,7 +81,7 @@ impl Inbox {
     pub fn take_for_consumer(&self, consumer: ConsumerId) -> Vec<Delivery> {
         self.take(|event| match event {
             InboxEvent::Deliver(delivery) => delivery.consumer == consumer,
-            InboxEvent::ConsumerCancelled { .. } => false,
+            InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => false,
         })
     }
 
@@ -89,7 +89,8 @@ impl Inbox {
     pub fn take_for_channel(&self, channel: ChannelNumber) -> Vec<Delivery> {
         self.take(|event| match event {
             InboxEvent::Deliver(delivery) => delivery.channel == channel,
-            InboxEvent::ConsumerCancelled { channel: other, .. } => *other == channel,
+            InboxEvent::ConsumerCancelled { channel: other, .. }
+            | InboxEvent::ConsumerTimedOut { channel: other, .. } => *other == channel,
         })
     }
 
@@ -188,7 +189,7 @@ impl Outlet for Inbox {
 fn cost_bytes(event: &InboxEvent) -> usize {
     match event {
         InboxEvent::Deliver(delivery) => delivery.message.cost_bytes(),
-        InboxEvent::ConsumerCancelled { .. } => 0,
+        InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => 0,
     }
 }
 

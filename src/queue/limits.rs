@@ -1,5 +1,6 @@
 //! What happens when a queue is full. Limits count ready messages and the bytes of their bodies
-//! (behaviour 2.6); a quorum queue counts those too that wait for a retry (`rabbit_fifo.erl`).
+//! (behaviour 2.6); a quorum queue counts those too that wait for a retry, and dead letters that have not
+//! arrived (`rabbit_fifo.erl`, `is_over_limit/1`).
 
 use super::effects::Effects;
 use super::settings::Overflow;
@@ -16,7 +17,7 @@ impl QueueState {
     pub(super) fn refuse(&mut self, message: SharedMessage, fx: &mut Effects) {
         self.counters.refused += 1;
         if self.settings.overflow == Overflow::RejectPublishDeadLetter {
-            self.dead_letter(message, DeathReason::MaxLen, fx);
+            self.dead_letter(message, DeathReason::MaxLen, None, fx);
         } else {
             fx.free(message);
         }
@@ -32,7 +33,7 @@ impl QueueState {
                 return;
             };
             self.counters.overflowed += 1;
-            self.dead_letter(entry.message, DeathReason::MaxLen, fx);
+            self.dead_letter(entry.message, DeathReason::MaxLen, Some(entry.position), fx);
         }
     }
 
@@ -41,10 +42,13 @@ impl QueueState {
         if limits.max_length == u64::MAX && limits.max_length_bytes == u64::MAX {
             return false;
         }
-        let (delayed, delayed_bytes) = self.quorum.as_ref().map_or((0, 0), |quorum| {
-            (quorum.delayed_messages(), quorum.delayed_body_bytes())
+        let (kept, kept_bytes) = self.quorum.as_ref().map_or((0, 0), |quorum| {
+            (
+                quorum.delayed_messages() + quorum.retained_messages(),
+                quorum.delayed_body_bytes() + quorum.retained_body_bytes(),
+            )
         });
-        self.ready.messages() + delayed + more_messages > limits.max_length
-            || self.ready.body_bytes() + delayed_bytes + more_bytes > limits.max_length_bytes
+        self.ready.messages() + kept + more_messages > limits.max_length
+            || self.ready.body_bytes() + kept_bytes + more_bytes > limits.max_length_bytes
     }
 }

@@ -37,7 +37,9 @@ pub use effects::{DeadLetter, DeletionReason, Effects};
 pub use handle::{Gone, QueueDeclaration, QueueError, QueueHandle};
 pub use inbox::Inbox;
 pub use kind::QueueKind;
-pub use settings::{EffectiveSettings, Overflow, PolicySettings, QueueSettings};
+pub use settings::{
+    DeadLetterStrategy, EffectiveSettings, Overflow, PolicySettings, QueueSettings,
+};
 pub use state::{Published, QueueSnapshot, QueueState};
 
 #[cfg(test)]

@@ -1,13 +1,28 @@
-//! What only quorum queues have: returns that wait a while, and consumers that take too long.
+//! What only quorum queues have: returns that wait a while, consumers that take too long, and dead
+//! letters that stay until they have arrived.
 //!
 //! In: entries with the time at which they are due, hand-outs with the time by which they must be
-//! settled. Out: those whose time has come. Classic queues have none of this (behaviour 2.9, 2.11).
+//! settled, dead letters. Out: those whose time has come. Classic queues have none of this (behaviour
+//! 1.6, 2.9, 2.11).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ready::{Deadline, Entry};
 use super::settings::{DelayedRetry, DelayedRetryKind};
-use crate::model::{Position, WallMs};
+use crate::model::{DeathReason, Position, SharedMessage, WallMs};
+
+/// After this time a dead letter that did not arrive is sent again
+/// (`dead_letter_worker_publisher_confirm_timeout`).
+pub const DEAD_LETTER_RETRY_MS: u64 = 180_000;
+
+/// A dead letter that has not arrived yet.
+#[derive(Clone, Debug)]
+pub struct Retained {
+    /// The message as it was in the queue.
+    pub message: SharedMessage,
+    /// Why it left.
+    pub reason: DeathReason,
+}
 
 /// The parts of a quorum queue that a classic one does without.
 #[derive(Debug, Default)]
@@ -17,6 +32,11 @@ pub struct Quorum {
     delayed_body_bytes: u64,
     /// Hand-outs by the time at which they must be settled.
     settle_by: BTreeSet<(WallMs, Position)>,
+    /// Dead letters that have not arrived.
+    retained: BTreeMap<Position, Retained>,
+    retained_body_bytes: u64,
+    /// Those that are to be sent again, by time.
+    retry_at: BTreeSet<(WallMs, Position)>,
 }
 
 impl Quorum {
@@ -63,6 +83,58 @@ impl Quorum {
         (*settle_by_ms <= now_ms).then_some(*position)
     }
 
+    /// Dead letters that have not arrived.
+    pub fn retained_messages(&self) -> u64 {
+        self.retained.len() as u64
+    }
+
+    /// Bytes of their bodies.
+    pub fn retained_body_bytes(&self) -> u64 {
+        self.retained_body_bytes
+    }
+
+    /// Keeps a dead letter until it has arrived.
+    pub fn retain(&mut self, position: Position, letter: Retained) {
+        self.retained_body_bytes += letter.message.body_bytes() as u64;
+        self.retained.insert(position, letter);
+    }
+
+    /// A dead letter has arrived.
+    pub fn arrived(&mut self, position: Position) -> Option<Retained> {
+        let letter = self.retained.remove(&position)?;
+        self.retained_body_bytes -= letter.message.body_bytes() as u64;
+        Some(letter)
+    }
+
+    /// A dead letter has not arrived, and is sent again later.
+    pub fn retry(&mut self, at_ms: WallMs, position: Position) {
+        if self.retained.contains_key(&position) {
+            self.retry_at.insert((at_ms, position));
+        }
+    }
+
+    /// A dead letter that is to be sent again now.
+    pub fn pop_retry(&mut self, now_ms: WallMs) -> Option<(Position, Retained)> {
+        while let Some((at_ms, position)) = self.retry_at.first().copied() {
+            if at_ms > now_ms {
+                return None;
+            }
+            self.retry_at.pop_first();
+            if let Some(letter) = self.retained.get(&position) {
+                return Some((position, letter.clone()));
+            }
+        }
+        None
+    }
+
+    /// Forgets all dead letters that have not arrived (a purge does, since RabbitMQ 4.3.0).
+    #[must_use]
+    pub fn take_retained(&mut self) -> BTreeMap<Position, Retained> {
+        self.retry_at.clear();
+        self.retained_body_bytes = 0;
+        std::mem::take(&mut self.retained)
+    }
+
     /// When something here is due next.
     pub fn next_deadline(&self) -> Deadline {
         let delayed = self.delayed.first_key_value().map(|(key, _)| key.0);
@@ -70,9 +142,11 @@ impl Quorum {
             .settle_by
             .first()
             .map(|(settle_by_ms, _)| *settle_by_ms);
+        let retry = self.retry_at.first().map(|(at_ms, _)| *at_ms);
         delayed
             .into_iter()
             .chain(overdue)
+            .chain(retry)
             .min()
             .map_or(Deadline::NEVER, Deadline)
     }

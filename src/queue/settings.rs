@@ -73,6 +73,26 @@ pub struct DelayedRetry {
     pub max_ms: u64,
 }
 
+/// What a quorum queue promises of its dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadLetterStrategy {
+    /// They leave, and may get lost.
+    AtMostOnce,
+    /// They stay until every queue that they go to has them.
+    AtLeastOnce,
+}
+
+impl DeadLetterStrategy {
+    /// The one of that name in arguments and policies.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "at-most-once" => Self::AtMostOnce,
+            "at-least-once" => Self::AtLeastOnce,
+            _ => return None,
+        })
+    }
+}
+
 /// What can come from an argument as well as from a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicySettings {
@@ -90,6 +110,8 @@ pub struct PolicySettings {
     pub dead_letter_exchange: Option<Name>,
     /// `dead-letter-routing-key`.
     pub dead_letter_routing_key: Option<Name>,
+    /// `dead-letter-strategy`.
+    pub dead_letter_strategy: Option<DeadLetterStrategy>,
     /// `delivery-limit`; negative for none.
     pub delivery_limit: Option<i64>,
     /// `delayed-retry-type`; the inner `None` is `disabled`.
@@ -139,6 +161,8 @@ pub struct EffectiveSettings {
     pub dead_letter_exchange: Option<Name>,
     /// Under which key.
     pub dead_letter_routing_key: Option<Name>,
+    /// Whether dead letters stay until they have arrived (quorum).
+    pub retains_dead_letters: bool,
     /// Failed deliveries that are allowed; `None` for any number.
     pub delivery_limit: Option<u32>,
     /// How long returns wait.
@@ -173,8 +197,15 @@ impl EffectiveSettings {
             .dead_letter_routing_key
             .clone()
             .or_else(|| policy.dead_letter_routing_key.clone());
+        // With drop-head, RabbitMQ falls back to at-most-once: heads must be able to leave.
+        let retains_dead_letters = quorum
+            && dead_letter_exchange.is_some()
+            && overflow == Overflow::RejectPublish
+            && own.dead_letter_strategy.or(policy.dead_letter_strategy)
+                == Some(DeadLetterStrategy::AtLeastOnce);
         Self {
             kind: settings.kind,
+            retains_dead_letters,
             max_priority: if quorum {
                 QUORUM_PRIORITY_MAX
             } else {

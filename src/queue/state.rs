@@ -13,7 +13,7 @@ use super::consumers::{ConsumerSnapshot, Consumers, NewConsumer, Owner};
 use super::counters::Counters;
 use super::effects::{DeadLetter, DeletionReason, Effects};
 use super::kind::QueueKind;
-use super::quorum::{Quorum, delayed_until};
+use super::quorum::{DEAD_LETTER_RETRY_MS, Quorum, Retained, delayed_until};
 use super::ready::{Deadline, Entry, Ready};
 use super::settings::{EffectiveSettings, PolicySettings, QUORUM_PREFETCH_MAX, QueueSettings};
 use super::unsettled::{Held, UnsettledTable};
@@ -59,6 +59,8 @@ pub struct QueueSnapshot {
     pub message_bytes_unsettled: u64,
     /// Returns of a quorum queue that wait before they are ready again.
     pub messages_delayed: u64,
+    /// Dead letters of a quorum queue that have not arrived where they go.
+    pub messages_retained: u64,
     /// Consumers.
     pub consumers: u64,
     /// Whether one of them consumes exclusively.
@@ -155,6 +157,16 @@ impl QueueState {
         Published::Accepted(position)
     }
 
+    /// Whether a settlement by `consumer` (`None` for `basic.get`) may touch `position`: the delivery of a
+    /// consumer that timed out has returned, and may be another's by now.
+    pub fn is_held_by(&self, position: Position, consumer: Option<ConsumerId>) -> bool {
+        self.quorum.is_none()
+            || self
+                .unsettled
+                .get(position)
+                .is_some_and(|held| held.owner.map(|owner| owner.consumer) == consumer)
+    }
+
     /// A consumer, or whoever got the message, says what becomes of it. `false` if nothing is unsettled
     /// at that position.
     ///
@@ -177,7 +189,12 @@ impl QueueState {
             }
             SettlementOutcome::Rejected => {
                 self.counters.rejected += 1;
-                self.dead_letter(held.entry.message, DeathReason::Rejected, fx);
+                self.dead_letter(
+                    held.entry.message,
+                    DeathReason::Rejected,
+                    Some(position),
+                    fx,
+                );
             }
             SettlementOutcome::RequeuedByReject | SettlementOutcome::ReturnedByLoss => {
                 self.requeue(held.entry, true, now, fx);
@@ -243,6 +260,27 @@ impl QueueState {
         Ok(Some(got))
     }
 
+    /// A retained dead letter fared so: it has arrived in every queue that it was routed to, at least
+    /// one, or it must be sent again.
+    pub fn settle_dead_letter(
+        &mut self,
+        position: Position,
+        has_arrived: bool,
+        now: Now,
+        fx: &mut Effects,
+    ) {
+        let Some(quorum) = &mut self.quorum else {
+            return;
+        };
+        if has_arrived {
+            if let Some(letter) = quorum.arrived(position) {
+                fx.free(letter.message);
+            }
+        } else {
+            quorum.retry(now.wall_ms.saturating_add(DEAD_LETTER_RETRY_MS), position);
+        }
+    }
+
     /// A consumer starts.
     ///
     /// # Errors
@@ -306,6 +344,11 @@ impl QueueState {
     ) {
         self.settings = EffectiveSettings::new(settings, policy);
         self.last_use_ms = now.wall_ms;
+        if let Some(quorum) = &mut self.quorum
+            && !self.settings.retains_dead_letters
+        {
+            fx.discard(quorum.take_retained());
+        }
         self.drop_overflow(fx);
         self.assign(now, fx);
     }
@@ -315,6 +358,9 @@ impl QueueState {
         let purged = self.ready.take_all();
         let messages = purged.messages();
         self.counters.purged += messages;
+        if let Some(quorum) = &mut self.quorum {
+            fx.discard(quorum.take_retained());
+        }
         if messages > 0 {
             fx.discard(purged);
         }
@@ -365,6 +411,10 @@ impl QueueState {
             messages_unsettled: self.unsettled.messages(),
             message_bytes_unsettled: self.unsettled.body_bytes(),
             messages_delayed: self.delayed_messages(),
+            messages_retained: self
+                .quorum
+                .as_ref()
+                .map_or(0, |quorum| quorum.retained_messages()),
             consumers: self.consumers.live() as u64,
             has_exclusive_consumer: self.consumers.has_exclusive(),
             last_use_ms: self.last_use_ms,
@@ -412,11 +462,7 @@ impl QueueState {
             return;
         };
         let no_ack = consumer.asked.no_ack;
-        let settle_within_ms = consumer
-            .asked
-            .settings
-            .timeout_ms
-            .or(self.settings.consumer_timeout_ms);
+        let settle_within_ms = self.settle_within_ms(owner);
         consumer.asked.outlet.push(InboxEvent::Deliver(Delivery {
             channel: consumer.asked.channel,
             consumer: owner.consumer,
@@ -437,6 +483,14 @@ impl QueueState {
         self.counters.delivered += 1;
         entry.acquired = entry.acquired.saturating_add(1);
         self.hold(entry, Some((owner, settle_within_ms)), now);
+    }
+
+    /// How long a consumer of a quorum queue may keep a delivery, in milliseconds.
+    pub(super) fn settle_within_ms(&self, owner: Owner) -> Option<u64> {
+        self.consumers
+            .get(owner)
+            .and_then(|consumer| consumer.asked.settings.timeout_ms)
+            .or(self.settings.consumer_timeout_ms)
     }
 
     /// Whether `entry` was handed out before, and what a quorum queue shows of that.
@@ -499,7 +553,12 @@ impl QueueState {
             .is_some_and(|limit| entry.failed > limit)
         {
             self.counters.delivery_limited += 1;
-            self.dead_letter(entry.message, DeathReason::DeliveryLimit, fx);
+            self.dead_letter(
+                entry.message,
+                DeathReason::DeliveryLimit,
+                Some(entry.position),
+                fx,
+            );
             return;
         }
         self.counters.requeued += 1;
@@ -515,6 +574,25 @@ impl QueueState {
         &mut self,
         message: SharedMessage,
         reason: DeathReason,
+        position: Option<Position>,
+        fx: &mut Effects,
+    ) {
+        let mut retained = None;
+        if self.settings.retains_dead_letters
+            && let (Some(quorum), Some(position)) = (&mut self.quorum, position)
+        {
+            let message = Arc::clone(&message);
+            quorum.retain(position, Retained { message, reason });
+            retained = Some(position);
+        }
+        self.emit_dead_letter(message, reason, retained, fx);
+    }
+
+    pub(super) fn emit_dead_letter(
+        &mut self,
+        message: SharedMessage,
+        reason: DeathReason,
+        retained: Option<Position>,
         fx: &mut Effects,
     ) {
         let Some(exchange) = &self.settings.dead_letter_exchange else {
@@ -528,6 +606,7 @@ impl QueueState {
             reason,
             exchange: Arc::clone(exchange),
             routing_key: self.settings.dead_letter_routing_key.clone(),
+            retained,
         });
     }
 

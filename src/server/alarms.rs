@@ -14,33 +14,38 @@ use crate::config::AlarmSettings;
 pub async fn watch(broker: Arc<Broker>, settings: Arc<RwLock<AlarmSettings>>, data_dir: PathBuf) {
     loop {
         let current = settings.read().clone();
-        let reading = read(&current, &data_dir);
-        let alarms = broker.alarms();
-        if alarms.judge(&reading) {
-            match alarms.reason() {
-                Some(reason) => tracing::warn!(
-                    target: "haremq::alarm",
-                    memory_used_bytes = reading.memory_used_bytes,
-                    memory_limit_bytes = reading.memory_limit_bytes,
-                    disk_free_bytes = reading.disk_free_bytes,
-                    disk_limit_bytes = reading.disk_limit_bytes,
-                    "{reason}: connections that publish are blocked until there is room again"
-                ),
-                None => tracing::info!(
-                    target: "haremq::alarm",
-                    memory_used_bytes = reading.memory_used_bytes,
-                    disk_free_bytes = reading.disk_free_bytes,
-                    "there is room again: blocked connections go on"
-                ),
-            }
-            broker.registry().alarm_changed();
-        }
+        look(&broker, &current, &data_dir);
         tokio::time::sleep(Duration::from_millis(current.check_interval_ms.max(1))).await;
     }
 }
 
-/// Looks at memory and disk once.
-pub fn read(settings: &AlarmSettings, data_dir: &Path) -> AlarmReading {
+/// Looks at memory and disk once; logs an alarm that went on or off, and tells every connection.
+pub fn look(broker: &Broker, settings: &AlarmSettings, data_dir: &Path) {
+    let reading = read(settings, data_dir);
+    let alarms = broker.alarms();
+    if !alarms.judge(&reading) {
+        return;
+    }
+    match alarms.reason() {
+        Some(reason) => tracing::warn!(
+            target: "haremq::alarm",
+            memory_used_bytes = reading.memory_used_bytes,
+            memory_limit_bytes = reading.memory_limit_bytes,
+            disk_free_bytes = reading.disk_free_bytes,
+            disk_limit_bytes = reading.disk_limit_bytes,
+            "{reason}: connections that publish are blocked until there is room again"
+        ),
+        None => tracing::info!(
+            target: "haremq::alarm",
+            memory_used_bytes = reading.memory_used_bytes,
+            disk_free_bytes = reading.disk_free_bytes,
+            "there is room again: blocked connections go on"
+        ),
+    }
+    broker.registry().alarm_changed();
+}
+
+fn read(settings: &AlarmSettings, data_dir: &Path) -> AlarmReading {
     let total = memory::total_bytes();
     AlarmReading {
         memory_used_bytes: memory::resident_bytes(),

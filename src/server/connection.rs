@@ -161,6 +161,7 @@ impl Task {
         }
         is_active |= self.poll_inbox(cx, now);
         is_active |= self.poll_write(cx)?;
+        self.log_exceptions();
         if self.session.ended().is_some() {
             return Poll::Ready(Ok(Turn::Ended));
         }
@@ -319,6 +320,19 @@ impl Task {
                     InboxEvent::ConsumerCancelled { channel, consumer } => {
                         self.session.handle_consumer_cancelled(channel, consumer);
                     }
+                    InboxEvent::ConsumerTimedOut {
+                        channel,
+                        consumer,
+                        timeout_ms,
+                    } => {
+                        self.session.handle_consumer_timed_out(
+                            now,
+                            channel,
+                            consumer,
+                            timeout_ms,
+                            &mut self.executor,
+                        );
+                    }
                 }
             }
             self.events = events;
@@ -366,6 +380,22 @@ impl Task {
         Ok(is_active)
     }
 
+    /// Logs the errors that this turn raised; the client hears of them too.
+    fn log_exceptions(&mut self) {
+        while let Some((channel, exception)) = self.session.poll_exception() {
+            let name = self.session.connection_name().unwrap_or("");
+            let user = self.session.user().map_or("", |user| user);
+            let vhost = self.session.vhost().unwrap_or("");
+            tracing::warn!(
+                target: "haremq::session::channel",
+                name, user, vhost, channel,
+                class = exception.class_id,
+                method = exception.method_id,
+                "{} - {}", exception.refusal.code.name(), exception.refusal.text
+            );
+        }
+    }
+
     fn log_end(&self, peer: SocketAddr, outcome: &io::Result<Turn>) {
         let name = self.session.connection_name().unwrap_or("");
         let user = self.session.user().map_or("", |user| user);
@@ -388,6 +418,10 @@ impl Task {
                     %peer, name, user,
                     "the client hung up without closing the connection"
                 );
+            }
+            // Health checks hang up at once, and often with the greeting unread, which resets the socket.
+            Err(error) if user.is_empty() => {
+                tracing::debug!(target: "haremq::connection", %peer, %error, "the socket failed during the handshake");
             }
             Err(error) => {
                 tracing::warn!(target: "haremq::connection", %peer, name, user, %error, "the socket failed");

@@ -117,9 +117,8 @@ struct Server {
 
 impl Server {
     fn new(settings: Settings, broker: Arc<Broker>) -> Self {
-        broker
-            .alarms()
-            .judge(&alarms::read(&settings.alarms, &settings.data_dir));
+        // Before the first connection, so that nobody publishes into an alarm that is on already.
+        alarms::look(&broker, &settings.alarms, &settings.data_dir);
         let shared = ConnectionShared {
             broker: Arc::clone(&broker),
             session: Arc::new(session_settings(&settings)),
@@ -149,11 +148,12 @@ impl Server {
         let (amqp_at, http_at) = (addresses(&amqp), addresses(&http));
         let guard = runtime.enter();
         let mut signals = Signals::new()?;
+        let mut accepting = Vec::new();
         for listener in amqp {
-            runtime.spawn(listener::accept(
+            accepting.push(runtime.spawn(listener::accept(
                 register(listener)?,
                 Arc::clone(&self.shared),
-            ));
+            )));
         }
         for listener in http {
             runtime.spawn(crate::http::serve(
@@ -187,6 +187,10 @@ impl Server {
             self.settings.data_dir.display()
         );
         runtime.block_on(self.until_stopped(&mut signals, reload));
+        // Clients reconnect as soon as they are told to go, and would keep the broker from stopping.
+        for task in accepting {
+            task.abort();
+        }
         runtime.block_on(self.stop());
         self.broker.close()?;
         tracing::info!(target: "haremq::server", "stopped");
@@ -221,13 +225,16 @@ impl Server {
             connections = self.broker.registry().connection_count(),
             "stopping"
         );
-        self.broker.registry().close_all(&Refusal::new(
+        let refusal = Refusal::new(
             ReplyCode::ConnectionForced,
             "broker forced connection closure with reason 'shutdown'",
-        ));
+        );
+        self.broker.registry().close_all(&refusal);
         let deadline = Instant::now() + Duration::from_millis(self.settings.timeouts.shutdown_ms);
         while self.broker.registry().connection_count() > 0 && Instant::now() < deadline {
             tokio::time::sleep(STOP_POLL).await;
+            // One that was accepted last may have come after the others were told.
+            self.broker.registry().close_all(&refusal);
         }
     }
 }
@@ -333,10 +340,15 @@ pub fn first_boot(settings: &Settings) -> FirstBoot {
 
 /// What a session negotiates by these settings.
 pub fn session_settings(settings: &Settings) -> SessionSettings {
+    // Nobody to be anonymous as: then it is not offered (`rabbit_auth_mechanism_anonymous`, `should_offer`).
+    let is_offered = |mechanism: &config::Mechanism| {
+        *mechanism != config::Mechanism::Anonymous || settings.auth.anonymous_login_user.is_some()
+    };
     let mechanisms = settings
         .auth
         .mechanisms
         .iter()
+        .filter(|mechanism| is_offered(mechanism))
         .map(|mechanism| mechanism.as_str())
         .collect::<Vec<_>>()
         .join(" ");

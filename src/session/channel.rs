@@ -35,6 +35,9 @@ use crate::protocol::{
     Fault, Frame, FrameError, FrameKind, Method, MethodError, ReplyCode, basic, channel, frame,
 };
 
+/// Deliveries held back for a consumer whose basic.consume-ok is still to come; more go back to their queue.
+const HELD_MAX: usize = 1024;
+
 /// The numbers of a method, for the close that it may cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MethodId {
@@ -131,6 +134,22 @@ struct Waiting {
     at: MethodId,
     /// Deliveries of a consumer whose basic.consume-ok is still to come.
     held: VecDeque<Delivery>,
+    /// Consumers that were ended before the answer; the client hears of them after it.
+    cancelled: Vec<ConsumerId>,
+}
+
+/// What came of an answer that was waited for.
+#[derive(Debug)]
+pub(super) struct Concluded {
+    pub(super) result: Result<(), Refusal>,
+    /// Consumers that were ended meanwhile, and that the client may have to hear of now.
+    pub(super) cancelled: Vec<ConsumerId>,
+}
+
+impl Waiting {
+    fn is_for_consumer(&self) -> bool {
+        matches!(self.expected, Expected::Consuming { .. })
+    }
 }
 
 /// What to do with the answer to a command.
@@ -242,7 +261,7 @@ impl Channel {
         &mut self,
         reply: Result<Reply, Refusal>,
         cx: &mut Context<'_, impl Executor>,
-    ) -> Option<Result<(), Refusal>> {
+    ) -> Option<Concluded> {
         let waiting = self.waiting.take()?;
         cx.at = waiting.at;
         let result = self.conclude(waiting.expected, reply, cx);
@@ -251,7 +270,10 @@ impl Channel {
                 return_delivery(self.number, &delivery, cx.executor);
             }
         }
-        Some(result)
+        Some(Concluded {
+            result,
+            cancelled: waiting.cancelled,
+        })
     }
 
     /// Sends a message to a consumer, or gives it back if that consumer is not here.
@@ -278,22 +300,18 @@ impl Channel {
         {
             self.record(tag, unsettled, &delivery.message);
         }
-        sending::write_deliver(
-            output.buffer(),
-            self.number,
-            frame_max,
-            &delivery.consumer_tag,
-            tag,
-            delivery.redelivered,
-            delivery.counts,
-            &delivery.message,
-        );
+        sending::write_deliver(output.buffer(), frame_max, tag, &delivery);
         Ok(())
     }
 
     /// Forgets a consumer that its queue ended; gives its tag.
     pub(super) fn consumer_cancelled(&mut self, consumer: ConsumerId) -> Option<Name> {
         if self.state != State::Open {
+            return None;
+        }
+        // A client that deletes its own consumer's queue hears delete-ok first, as RabbitMQ does.
+        if let Some(waiting) = &mut self.waiting {
+            waiting.cancelled.push(consumer);
             return None;
         }
         self.consumers.remove(consumer)
@@ -353,6 +371,7 @@ impl Channel {
                     expected,
                     at: cx.at,
                     held: VecDeque::new(),
+                    cancelled: Vec::new(),
                 }));
                 Ok(())
             }
@@ -491,7 +510,7 @@ impl Channel {
     /// Keeps a delivery whose consumer may be the one that the broker is about to name.
     fn hold(&mut self, delivery: Delivery) -> Result<(), Delivery> {
         match &mut self.waiting {
-            Some(waiting) if matches!(waiting.expected, Expected::Consuming { .. }) => {
+            Some(waiting) if waiting.is_for_consumer() && waiting.held.len() < HELD_MAX => {
                 waiting.held.push_back(delivery);
                 Ok(())
             }

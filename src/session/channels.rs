@@ -6,7 +6,7 @@ use crate::model::ChannelNumber;
 /// Channels sorted by number. The last one found is tried first, because frames come in runs.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    list: Vec<Box<Channel>>,
+    list: Vec<Channel>,
     last_found: usize,
 }
 
@@ -21,13 +21,17 @@ impl Channels {
             _ => self.find(number).ok()?,
         };
         self.last_found = index;
-        self.list.get_mut(index).map(|channel| &mut **channel)
+        self.list.get_mut(index)
     }
 
     /// Adds a channel whose number is not there.
     pub(super) fn insert(&mut self, channel: Channel) {
         if let Err(index) = self.find(channel.number) {
-            self.list.insert(index, Box::new(channel));
+            if self.list.is_empty() {
+                // Most connections have one channel, and no room is wasted on others.
+                self.list.reserve_exact(1);
+            }
+            self.list.insert(index, channel);
         }
     }
 
@@ -38,11 +42,11 @@ impl Channels {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Channel> {
-        self.list.iter().map(|channel| &**channel)
+        self.list.iter()
     }
 
     /// Takes all, in the order of their numbers.
-    pub(super) fn take_all(&mut self) -> Vec<Box<Channel>> {
+    pub(super) fn take_all(&mut self) -> Vec<Channel> {
         std::mem::take(&mut self.list)
     }
 

@@ -7,7 +7,7 @@
 //!
 //! In reading order, along the way of a message:
 //! - [`settings`]: what is offered and allowed.
-//! - `connection`: the handshake, closing, alarms: the states of a connection.
+//! - `connection` and `handshake`: the states of a connection, closing, alarms.
 //! - `channel` and `channels`: the states of a channel, and which method goes where.
 //! - `content`: a publish gathered from frames.
 //! - `publish`, `publishing`: to the broker, and the confirms back.
@@ -29,6 +29,7 @@ mod consumers;
 mod content;
 pub mod ended;
 mod exchange;
+mod handshake;
 mod heartbeat;
 mod names;
 pub mod output;
@@ -192,10 +193,14 @@ impl Session {
             self.handle_connection_reply(now, reply, executor);
         } else if matches!(self.phase, Phase::Running { .. }) {
             let (found, mut cx) = self.channel_and_context(channel, executor);
-            let result = found.and_then(|channel| channel.handle_reply(reply, &mut cx));
+            let concluded = found.and_then(|channel| channel.handle_reply(reply, &mut cx));
             let at = cx.at;
-            if let Some(result) = result {
-                self.conclude(now, channel, at, result.map(|()| 0), executor);
+            if let Some(concluded) = concluded {
+                let result = concluded.result.map(|()| 0);
+                self.conclude(now, channel, at, result, executor);
+                for consumer in concluded.cancelled {
+                    self.handle_consumer_cancelled(channel, consumer);
+                }
                 self.handle_pending(now, channel, executor);
             }
         }
@@ -225,6 +230,33 @@ impl Session {
                 no_wait: true,
             });
             frame::write_method(self.output.buffer(), channel, &cancel);
+        }
+    }
+
+    /// A queue ended a consumer that kept a delivery for too long. A client that cannot hear basic.cancel loses the
+    /// channel (`rabbit_channel`, consumer timeout).
+    pub fn handle_consumer_timed_out(
+        &mut self,
+        now: Now,
+        channel: ChannelNumber,
+        consumer: ConsumerId,
+        timeout_ms: u64,
+        executor: &mut impl Executor,
+    ) {
+        if self.peer.capabilities.consumer_cancel_notify {
+            self.handle_consumer_cancelled(channel, consumer);
+            return;
+        }
+        let is_here = self
+            .channels
+            .get_mut(channel)
+            .is_some_and(|found| found.consumer_cancelled(consumer).is_some());
+        if is_here {
+            let refusal = Refusal::precondition_failed(format!(
+                "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. \
+                 This timeout value can be configured, see consumers doc guide to learn more"
+            ));
+            self.conclude(now, channel, MethodId::default(), Err(refusal), executor);
         }
     }
 

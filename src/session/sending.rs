@@ -3,7 +3,7 @@
 //! Properties and body go out as the encoded bytes that came in; only a redelivery with counters, and a return with BCC,
 //! decode them. Who gets what, and which tag it has, is not known here.
 
-use crate::model::{DeliveryTag, Message, RedeliveryCounts};
+use crate::model::{Delivery, DeliveryTag, Got, Message, RedeliveryCounts};
 use crate::protocol::{
     FRAME_END, FrameKind, Method, Properties, PropertyFacts, ReplyCode, ShortStr, Value, basic,
     frame,
@@ -14,15 +14,12 @@ use crate::protocol::{
 /// This is the hot path out: the method is written by hand, in one pass, and nothing is allocated.
 pub(super) fn write_deliver(
     out: &mut Vec<u8>,
-    channel: u16,
     frame_max: u32,
-    consumer_tag: &str,
     tag: DeliveryTag,
-    redelivered: bool,
-    counts: Option<RedeliveryCounts>,
-    message: &Message,
+    delivery: &Delivery,
 ) {
-    let consumer_tag = ShortStr::truncated(consumer_tag).as_bytes();
+    let (channel, message) = (delivery.channel, &*delivery.message);
+    let consumer_tag = ShortStr::truncated(&delivery.consumer_tag).as_bytes();
     let exchange = ShortStr::truncated(message.exchange()).as_bytes();
     let routing_key = message.routing_key();
     let method_bytes = 16 + consumer_tag.len() + exchange.len() + routing_key.len();
@@ -39,12 +36,12 @@ pub(super) fn write_deliver(
     ]);
     out.extend_from_slice(consumer_tag);
     out.extend_from_slice(&tag.0.to_be_bytes());
-    out.extend_from_slice(&[u8::from(redelivered), exchange.len() as u8]);
+    out.extend_from_slice(&[u8::from(delivery.redelivered), exchange.len() as u8]);
     out.extend_from_slice(exchange);
     out.push(routing_key.len() as u8);
     out.extend_from_slice(routing_key);
     out.push(FRAME_END);
-    write_message(out, channel, frame_max, counts, message);
+    write_message(out, channel, frame_max, delivery.counts, message);
 }
 
 /// Appends a basic.get-ok with its content.
@@ -53,7 +50,7 @@ pub(super) fn write_get_ok(
     channel: u16,
     frame_max: u32,
     tag: DeliveryTag,
-    got: &crate::model::Got,
+    got: &Got,
 ) {
     let method = Method::BasicGetOk(basic::GetOk {
         delivery_tag: tag.0,

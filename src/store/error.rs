@@ -108,24 +108,24 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The exit code for errors of files, `EX_IOERR`: such an error says nothing about what is in them.
-    pub(super) const IO_EXIT_CODE: u8 = 74;
+    /// The exit code for what is damaged in a folder, `EX_DATAERR`.
+    pub(super) const DAMAGE_EXIT_CODE: u8 = 65;
 
     /// The exit code for a program that stops for this reason (`sysexits.h`).
     pub fn exit_code(&self) -> u8 {
-        const DATAERR: u8 = 65;
         const CANTCREAT: u8 = 73;
-        const TEMPFAIL: u8 = 75;
-        const NOPERM: u8 = 77;
+        const IOERR: u8 = 74;
+        const NOINPUT: u8 = 66;
+        const UNAVAILABLE: u8 = 69;
         match self {
-            Self::FolderInUse { .. } | Self::Closed => TEMPFAIL,
-            Self::FolderUnreadable { .. } => NOPERM,
+            Self::FolderInUse { .. } | Self::Closed => UNAVAILABLE,
+            Self::FolderUnreadable { .. } => NOINPUT,
             Self::FolderUnwritable { .. } => CANTCREAT,
             Self::NewerFormat { .. }
             | Self::UnknownFormat { .. }
             | Self::Damaged { .. }
-            | Self::TooLarge { .. } => DATAERR,
-            Self::Io { .. } | Self::Stopped { .. } => Self::IO_EXIT_CODE,
+            | Self::TooLarge { .. } => Self::DAMAGE_EXIT_CODE,
+            Self::Io { .. } | Self::Stopped { .. } => IOERR,
         }
     }
 

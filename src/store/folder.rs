@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,10 @@ pub const FORMAT_VERSION: u64 = 1;
 
 const LOCK_FILE: &str = "haremq.lock";
 const FORMAT_FILE: &str = "haremq-format";
+
+/// Permissions of a new data folder and of the files written here: they hold messages and password hashes.
+const FOLDER_MODE: u32 = 0o750;
+const FILE_MODE: u32 = 0o600;
 
 /// How long a lock is asked for before the folder counts as in use. The one before us may be ending, or a child
 /// that it has just forked may not have let go of its files yet.
@@ -46,7 +51,11 @@ impl DataFolder {
             path: path.to_owned(),
             reason: error.to_string(),
         };
-        fs::create_dir_all(path).map_err(unwritable)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(FOLDER_MODE)
+            .create(path)
+            .map_err(unwritable)?;
         fs::read_dir(path).map_err(|error| StoreError::FolderUnreadable {
             path: path.to_owned(),
             reason: error.to_string(),
@@ -131,7 +140,13 @@ pub(super) fn write_atomically(
 ) -> Result<(), StoreError> {
     let temporary = path.with_extension("tmp");
     let attempt = || -> io::Result<()> {
-        let mut file = io::BufWriter::new(File::create(&temporary)?);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(FILE_MODE)
+            .open(&temporary)?;
+        let mut file = io::BufWriter::new(file);
         write(&mut file)?;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;

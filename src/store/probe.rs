@@ -78,17 +78,32 @@ impl Probe {
         };
         match wait(&mut child, *time_max) {
             Some(status) if status.success() => None,
-            // The file system failed, not its content; opening it here will tell.
-            Some(status) if status.code() == Some(StoreError::IO_EXIT_CODE.into()) => None,
-            Some(status) => Some(format!(
+            Some(status) if tells_damage(status) => Some(format!(
                 "a trial ended with {status}: {}",
                 last_words(&mut child)
             )),
+            Some(status) => {
+                tracing::warn!(
+                    "a trial of the definitions ended with {status}, which says nothing about them: {}",
+                    last_words(&mut child)
+                );
+                None
+            }
             None => Some(format!(
                 "a trial took longer than {} s",
                 time_max.as_secs_f32()
             )),
         }
+    }
+}
+
+/// Whether a child that ended so met damage: it said so, it panicked, or a signal ended it. Anything else, such
+/// as a lock that is taken or a program that does not know the subcommand, must not cost the catalogue.
+fn tells_damage(status: ExitStatus) -> bool {
+    const PANICKED: i32 = 101;
+    match status.code() {
+        Some(code) => code == PANICKED || code == i32::from(StoreError::DAMAGE_EXIT_CODE),
+        None => true,
     }
 }
 

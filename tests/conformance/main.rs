@@ -8,4 +8,22 @@
 
 mod support;
 
+mod bindings;
+mod channels;
+mod confirms;
+mod connection;
+mod consume;
+mod dead_letters;
+mod exchanges;
+mod expiry;
 mod harness;
+mod headers_exchange;
+mod max_length;
+mod publishing;
+mod qos;
+mod queue_arguments;
+mod queues;
+mod settling;
+mod topic;
+mod transactions;
+mod tuning;

@@ -394,6 +394,7 @@ impl World {
             let position = *pair.unsettled.keys().nth(index).unwrap();
             let held = pair.unsettled.remove(&position).unwrap();
             let body = held.message.body;
+            let consumer = held.consumer.map(ConsumerId);
             let outcome = match self.random.below(8) {
                 0..4 => SettlementOutcome::Acked,
                 4 => SettlementOutcome::Rejected,
@@ -411,7 +412,7 @@ impl World {
                     }
                 }
             }
-            batch.push((Position(position), outcome));
+            batch.push((Position(position), consumer, outcome));
         }
         let pair = &self.pairs[at];
         let settled = pair

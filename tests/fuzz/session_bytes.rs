@@ -134,7 +134,7 @@ impl Executor for Chaos {
             self.late.push_back((channel, reply));
             return Execution::Later;
         }
-        if self.random.one_in(20) {
+        if self.random.one_in(60) {
             return Execution::refused(self.refusal());
         }
         Execution::done(reply)
@@ -161,9 +161,9 @@ impl Executor for Chaos {
                 outcome,
             });
         }
-        match self.random.below(20) {
+        match self.random.below(60) {
             0 => Err(self.refusal()),
-            1..=5 => Ok(Routing::Unroutable),
+            1..=15 => Ok(Routing::Unroutable),
             _ => Ok(Routing::Routed),
         }
     }
@@ -230,7 +230,7 @@ fn handshake(bytes: &mut Vec<u8>) {
     for method in methods {
         frame::write_method(bytes, 0, &method);
     }
-    for number in 1..4 {
+    for number in 1..5 {
         frame::write_method(bytes, number, &Method::ChannelOpen(channel::Open));
     }
 }
@@ -239,9 +239,9 @@ fn some_method<'a>(random: &mut Random, tag: &'a str) -> Method<'a> {
     let delivery_tag = random.next() % 12;
     let (multiple, requeue) = (random.one_in(2), !random.one_in(10));
     match random.below(40) {
-        0 => channel::Open.into(),
+        0 if random.one_in(20) => channel::Open.into(),
         1 => channel::Close::default().into(),
-        2..=4 => channel::CloseOk.into(),
+        2 if random.one_in(3) => channel::CloseOk.into(),
         5 => channel::Flow { active: true }.into(),
         6 => access::Request::default().into(),
         7 => exchange::Declare::default().into(),
@@ -297,8 +297,9 @@ fn some_method<'a>(random: &mut Random, tag: &'a str) -> Method<'a> {
         35 => tx::Select.into(),
         36 => tx::Commit.into(),
         37 => tx::Rollback.into(),
-        38 => connection::UpdateSecret::default().into(),
-        _ => basic::Deliver::default().into(),
+        38 if random.one_in(20) => connection::UpdateSecret::default().into(),
+        39 if random.one_in(20) => basic::Deliver::default().into(),
+        _ => basic::Qos::default().into(),
     }
 }
 
@@ -316,7 +317,7 @@ fn conversation(random: &mut Random) -> Vec<u8> {
                     exchange: short("ex"),
                     routing_key: short("key"),
                     mandatory: random.one_in(2),
-                    immediate: random.one_in(100),
+                    immediate: random.one_in(500),
                 };
                 frame::write_method(&mut bytes, number, &publish.into());
                 let body = vec![3; random.below(12_000)];
@@ -405,7 +406,7 @@ fn run(seed: u64) -> usize {
             }
             5 | 6 => {
                 if let Some((channel, reply)) = chaos.late.pop_front() {
-                    let refused = random.one_in(10).then(|| chaos.refusal());
+                    let refused = random.one_in(40).then(|| chaos.refusal());
                     let reply = refused.map_or(Ok(reply), Err);
                     session.handle_reply(now, channel, reply, &mut chaos);
                 }

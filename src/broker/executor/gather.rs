@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::ConnectionExecutor;
 use crate::model::{
-    ChannelNumber, Completion, ConfirmSequence, Position, PublishOutcome, QueueId, Settlement,
-    SettlementOutcome, SharedMessage,
+    ChannelNumber, Completion, ConfirmSequence, ConsumerId, Position, PublishOutcome, QueueId,
+    Settlement, SettlementOutcome, SharedMessage,
 };
 use crate::queue::{Published, QueueHandle};
 
@@ -14,6 +14,9 @@ use crate::queue::{Published, QueueHandle};
 const SPARE_BATCHES_MAX: usize = 16;
 /// Places whose allocation a kept vector may hold.
 const SPARE_PLACES_MAX: usize = 1024;
+
+/// A settlement, as a queue takes it.
+type QueueSettlement = (Position, Option<ConsumerId>, SettlementOutcome);
 
 /// A publish of this burst that its channel wants confirmed.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub(super) struct Gathered {
     batches: Vec<PublishBatch>,
     batch_of_queue: HashMap<QueueId, usize>,
     confirmables: Vec<Confirmable>,
-    settlements: Vec<(QueueId, Vec<(Position, SettlementOutcome)>)>,
+    settlements: Vec<(QueueId, Vec<QueueSettlement>)>,
     results: Vec<Published>,
     spare: Vec<(Vec<SharedMessage>, Vec<Option<u32>>)>,
 }
@@ -97,7 +100,11 @@ impl Gathered {
     /// Notes a settlement.
     pub(super) fn settle(&mut self, settlement: &Settlement) {
         let queue = settlement.delivery.queue;
-        let entry = (settlement.delivery.position, settlement.outcome);
+        let entry = (
+            settlement.delivery.position,
+            settlement.delivery.consumer,
+            settlement.outcome,
+        );
         match self
             .settlements
             .iter_mut()
@@ -151,7 +158,7 @@ impl ConnectionExecutor {
         self.carry_out();
     }
 
-    fn flush_settlements(&mut self, id: QueueId, entries: Vec<(Position, SettlementOutcome)>) {
+    fn flush_settlements(&mut self, id: QueueId, entries: Vec<QueueSettlement>) {
         let Some(handle) = self.queues.get(&id).cloned() else {
             return;
         };

@@ -7,6 +7,7 @@ mod limits;
 mod order;
 mod properties;
 mod quorum;
+mod threads;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl Sink {
             .into_iter()
             .filter_map(|event| match event {
                 InboxEvent::Deliver(delivery) => Some(delivery),
-                InboxEvent::ConsumerCancelled { .. } => None,
+                InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => None,
             })
             .collect()
     }

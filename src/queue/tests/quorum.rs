@@ -139,7 +139,10 @@ fn a_slow_consumer_is_cancelled_and_its_message_returns_uncounted() {
     bench.pass_ms(1);
     assert!(matches!(
         slow.take().pop(),
-        Some(InboxEvent::ConsumerCancelled { .. })
+        Some(InboxEvent::ConsumerTimedOut {
+            timeout_ms: 1000,
+            ..
+        })
     ));
     let again = second.deliveries().remove(0);
     let counts = RedeliveryCounts {
@@ -158,4 +161,63 @@ fn a_classic_queue_never_times_a_consumer_out() {
     assert_eq!(bench.state.poll_timeout(), None);
     bench.pass_ms(10_000_000);
     assert!(bench.ack(1));
+}
+
+#[test]
+fn at_least_once_keeps_a_dead_letter_until_it_has_arrived() {
+    let mut bench = Bench::quorum(&[
+        ("x-dead-letter-exchange", Value::from("dlx")),
+        ("x-dead-letter-strategy", Value::from("at-least-once")),
+        ("x-overflow", Value::from("reject-publish")),
+        ("x-max-length", Value::I32(1)),
+    ]);
+    bench.consume(1, 0);
+    bench.publish("a");
+    bench.settle(1, SettlementOutcome::Rejected);
+    assert_eq!(bench.fx.dead_letters[0].retained, Some(Position(1)));
+    assert_eq!(bench.dead().len(), 1);
+    assert_eq!(bench.publish("full"), Published::Rejected);
+    let fared = |bench: &mut Bench, has_arrived| {
+        let (position, now) = (Position(1), bench.now);
+        bench
+            .state
+            .settle_dead_letter(position, has_arrived, now, &mut bench.fx);
+    };
+    fared(&mut bench, false);
+    bench.pass_ms(179_999);
+    assert!(bench.dead().is_empty());
+    bench.pass_ms(1);
+    assert_eq!(bench.dead(), [("a".to_owned(), "rejected".to_owned())]);
+    fared(&mut bench, true);
+    assert_eq!(bench.state.snapshot().messages_retained, 0);
+    assert!(matches!(bench.publish("b"), Published::Accepted(_)));
+}
+
+#[test]
+fn at_least_once_needs_a_queue_that_refuses() {
+    let mut bench = Bench::quorum(&[
+        ("x-dead-letter-exchange", Value::from("dlx")),
+        ("x-dead-letter-strategy", Value::from("at-least-once")),
+    ]);
+    bench.consume(1, 0);
+    bench.publish("a");
+    bench.settle(1, SettlementOutcome::Rejected);
+    assert_eq!(bench.fx.dead_letters[0].retained, None);
+    assert_eq!(bench.state.snapshot().messages_retained, 0);
+}
+
+#[test]
+fn a_purge_forgets_dead_letters_that_have_not_arrived() {
+    let mut bench = Bench::quorum(&[
+        ("x-dead-letter-exchange", Value::from("dlx")),
+        ("x-dead-letter-strategy", Value::from("at-least-once")),
+        ("x-overflow", Value::from("reject-publish")),
+        ("x-message-ttl", Value::I32(10)),
+    ]);
+    bench.publish("a");
+    bench.pass_ms(10);
+    assert_eq!(bench.state.snapshot().messages_retained, 1);
+    assert_eq!(bench.state.purge(&mut bench.fx), 0);
+    assert_eq!(bench.state.snapshot().messages_retained, 0);
+    assert!(bench.state.is_balanced());
 }

@@ -266,3 +266,49 @@ fn deliveries_that_are_not_read_do_not_stop_the_reading_of_acks() {
     );
     assert_eq!(client.executor.settled.len(), 99);
 }
+
+#[test]
+fn a_consumer_that_ended_before_its_consume_ok_is_cancelled_after_it() {
+    let mut client = Client::with_channel();
+    client.answer_later();
+    client.send(
+        1,
+        basic::Consume {
+            queue: short("q"),
+            ..basic::Consume::default()
+        },
+    );
+    let consumer = ConsumerId(50);
+    client.session.handle_consumer_cancelled(1, consumer);
+    client.expect_nothing();
+    let consumer_tag = "c".into();
+    client.reply(
+        1,
+        Ok(Reply::Consuming {
+            consumer,
+            consumer_tag,
+        }),
+    );
+    assert_eq!(
+        client.receive_all(),
+        ["1 basic.consume-ok", "1 basic.cancel"]
+    );
+    assert!(client.deliver(delivery(consumer, 1, b"")).is_err());
+}
+
+#[test]
+fn what_is_held_for_a_consumer_is_bounded() {
+    let mut client = Client::with_channel();
+    client.answer_later();
+    client.send(
+        1,
+        basic::Consume {
+            queue: short("q"),
+            ..basic::Consume::default()
+        },
+    );
+    let kept = (0..2000)
+        .filter(|n| client.deliver(delivery(ConsumerId(50), *n, b"")).is_ok())
+        .count();
+    assert_eq!(kept, 1024);
+}

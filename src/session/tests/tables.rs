@@ -8,6 +8,9 @@ use crate::model::{Refusal, Reply};
 use crate::protocol::{ReplyCode, basic, channel, connection, frame, queue};
 use crate::session::EndReason;
 
+/// Its name, and what the client does.
+type Event = (&'static str, fn(&mut Client));
+
 const CONNECTION_STATES: [&str; 12] = [
     "AwaitHeader",
     "AwaitStartOk",
@@ -23,9 +26,9 @@ const CONNECTION_STATES: [&str; 12] = [
     "Ended",
 ];
 
-fn connection_in(state: &str) -> Client {
+fn connection_in(state: &'static str) -> Client {
     let mut client = Client::connect();
-    let steps: [(&str, fn(&mut Client)); 5] = [
+    let steps: [Event; 5] = [
         ("AwaitHeader", |client| {
             client.send_bytes(b"AMQP\0\0\x09\x01")
         }),
@@ -34,7 +37,7 @@ fn connection_in(state: &str) -> Client {
         ("AwaitOpen", |client| client.open()),
         ("Running", |_| {}),
     ];
-    let (stop, last): (&str, fn(&mut Client)) = match state {
+    let (stop, last): Event = match state {
         "Authenticating" => ("AwaitStartOk", |client| {
             client.answer_later();
             client.start_ok(&[]);
@@ -68,8 +71,6 @@ fn connection_in(state: &str) -> Client {
     client.drain();
     client
 }
-
-type Event = (&'static str, fn(&mut Client));
 
 const CONNECTION_EVENTS: [Event; 14] = [
     ("start-ok", |client| client.start_ok(&[])),

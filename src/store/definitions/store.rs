@@ -125,7 +125,7 @@ impl DefinitionStore {
         &self.folder
     }
 
-    /// What had to be rebuilt when the store was opened.
+    /// What had to be rebuilt when the store was opened; the log has been told.
     pub fn recovery(&self) -> Option<&RecoveryReport> {
         self.recovery.as_ref()
     }

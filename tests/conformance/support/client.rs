@@ -161,6 +161,22 @@ impl Client {
         self.turn();
     }
 
+    /// Cuts what it publishes into frames of this size.
+    pub fn set_frame_max(&mut self, frame_max: u32) {
+        self.frame_max = frame_max;
+    }
+
+    /// Keeps what comes from now on as octets.
+    pub fn receive_octets(&mut self) {
+        self.octets = Some(Vec::new());
+    }
+
+    /// The octets that came since then.
+    pub fn octets_received(&mut self) -> Vec<u8> {
+        self.turn();
+        self.octets.take().unwrap_or_default()
+    }
+
     /// Takes nothing from the socket until [`Client::read_again`].
     pub fn stop_reading(&mut self) {
         self.is_reading = false;
@@ -277,6 +293,19 @@ impl Client {
                     }
                     InboxEvent::ConsumerCancelled { channel, consumer } => {
                         self.session.handle_consumer_cancelled(channel, consumer);
+                    }
+                    InboxEvent::ConsumerTimedOut {
+                        channel,
+                        consumer,
+                        timeout_ms,
+                    } => {
+                        self.session.handle_consumer_timed_out(
+                            now,
+                            channel,
+                            consumer,
+                            timeout_ms,
+                            &mut self.executor,
+                        );
                     }
                 }
             }

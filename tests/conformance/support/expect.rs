@@ -75,6 +75,21 @@ impl Client {
         assert!(self.ended().is_some(), "the server hangs up");
     }
 
+    /// The server closes the connection, and does not listen any more; it hangs up after a while.
+    #[track_caller]
+    pub fn expect_connection_close_unanswered(&mut self, code: u16, text: &str, at: (u16, u16)) {
+        let received = self.next();
+        let close = match received.method() {
+            Method::ConnectionClose(close) => close,
+            _ => panic!("{} instead of connection.close {code}", received.describe()),
+        };
+        assert_eq!(
+            (close.reply_code, close.reply_text.to_string().as_str()),
+            (code, text)
+        );
+        assert_eq!((close.class_id, close.method_id), at, "class and method");
+    }
+
     /// The server hangs up without having said anything.
     #[track_caller]
     pub fn expect_hang_up(&mut self) {

@@ -116,10 +116,13 @@ fn changes_that_gather_share_one_sync_and_each_is_answered() {
     let before = store.commits();
     // The completion of the first change holds the writer until all the others are queued.
     let (release, held) = mpsc::channel::<()>();
+    let (enter, entered) = mpsc::channel::<()>();
     store.apply(queue(0, "first").into(), move |result| {
         result.unwrap();
+        enter.send(()).unwrap();
         held.recv().unwrap();
     });
+    entered.recv().unwrap();
     let answered = Arc::new(AtomicUsize::new(0));
     for number in 1..=1000 {
         let answered = Arc::clone(&answered);
@@ -303,11 +306,11 @@ fn the_export_follows_a_change() {
 #[test]
 fn probe_child() {
     let last = std::env::args().next_back().map(PathBuf::from);
-    if let Some(folder) = last.filter(|path| path.is_absolute() && path.is_dir()) {
-        if let Err(error) = check_store(&folder) {
-            eprintln!("{error}");
-            std::process::exit(error.exit_code().into());
-        }
+    if let Some(folder) = last.filter(|path| path.is_absolute() && path.is_dir())
+        && let Err(error) = check_store(&folder)
+    {
+        eprintln!("{error}");
+        std::process::exit(error.exit_code().into());
     }
 }
 
@@ -481,13 +484,45 @@ fn a_trial_that_takes_too_long_counts_as_damage() {
         probe.find_damage(dir.path()).unwrap(),
         "a trial took longer than 0.02 s"
     );
-    let crashing = Probe::Child {
-        program: "/bin/sh".into(),
-        arguments: vec!["-c".into(), "echo broken pages >&2; exit 7".into()],
-        time_max: Duration::from_secs(20),
+}
+
+#[test]
+fn a_trial_tells_damage_by_its_exit_code() {
+    let ended = |how: &str| {
+        let probe = Probe::Child {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), format!("echo broken pages >&2; {how}").into()],
+            time_max: Duration::from_secs(20),
+        };
+        probe.find_damage(Path::new("/"))
     };
     assert_eq!(
-        crashing.find_damage(dir.path()).unwrap(),
-        "a trial ended with exit status: 7: broken pages"
+        ended("exit 65").unwrap(),
+        "a trial ended with exit status: 65: broken pages"
     );
+    assert!(ended("exit 101").is_some());
+    assert!(ended("kill -9 $$").is_some());
+    // A taken lock, an unknown subcommand, a failing file system.
+    for code in [0, 1, 2, 74, 75] {
+        assert_eq!(ended(&format!("exit {code}")), None);
+    }
+}
+
+#[test]
+fn after_a_failure_nothing_more_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.apply_and_wait(vec![queue(1, "a").into()]).unwrap();
+    let failure = StoreError::Stopped {
+        reason: "no space left".to_owned(),
+    };
+    *store.shared.failure.lock() = Some(failure.clone());
+    let commits = store.commits();
+    assert_eq!(
+        store.apply_and_wait(vec![queue(2, "b").into()]),
+        Err(failure.clone())
+    );
+    assert_eq!(store.commits(), commits);
+    assert_eq!(store.failed(), Some(failure.clone()));
+    assert_eq!(store.close(), Err(failure));
 }
