@@ -122,6 +122,10 @@ pub trait Executor {
     /// Settles a delivery.
     fn settle(&mut self, channel: ChannelNumber, settlement: Settlement);
 
+    /// The connection ends, and its channels are closed next: none of its consumers may be given anything more, or what
+    /// one channel returns would go to the next one, to be returned again.
+    fn stop_consumers(&mut self) {}
+
     /// Hands what was gathered to the queues; called at the end of a burst.
     fn flush(&mut self);
 

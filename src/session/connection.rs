@@ -428,6 +428,7 @@ impl Session {
         if std::mem::replace(&mut self.is_released, true) {
             return true;
         }
+        executor.stop_consumers();
         for mut channel in self.channels.take_all() {
             if let Some(unsettled) = channel.release() {
                 executor.execute(channel.number, Command::CloseChannel { unsettled });

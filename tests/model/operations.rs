@@ -124,18 +124,6 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The client that does it.
-    pub fn client(&self) -> Option<usize> {
-        match self {
-            Self::Connect { client }
-            | Self::OpenChannel { client, .. }
-            | Self::Disconnect { client }
-            | Self::HangUp { client }
-            | Self::Do { client, .. } => Some(*client),
-            Self::Advance { .. } => None,
-        }
-    }
-
     /// In one line, to be read after a failure.
     pub fn describe(&self) -> String {
         match self {

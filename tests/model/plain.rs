@@ -162,64 +162,15 @@ impl Plain {
             .collect()
     }
 
-    /// Whether all consumers of a client are on the first of its channels that has anything.
-    ///
-    /// Where they are not, the broker may hand a message from one ending channel to the next one that is about to end;
-    /// nobody sees that delivery, and both outcomes are right.
-    fn ends_at_once(&self, client: usize) -> bool {
-        let busy = self.clients[client]
-            .channels
-            .iter()
-            .filter(|(number, channel)| {
-                !channel.held.is_empty()
-                    || channel.transaction.is_some()
-                    || !self.consumer_tags(client, **number).is_empty()
-            });
-        let rest = busy.skip(1);
-        rest.into_iter()
-            .all(|(number, _)| self.consumer_tags(client, *number).is_empty())
-    }
-
-    /// Whether an operation leaves to the broker what nobody sees: the end of a connection ([`Plain::ends_at_once`]), or
-    /// of a channel in the middle of a burst.
+    /// Whether an operation leaves to the broker what nobody sees: a channel ends in the middle of a burst.
     pub fn leaves_choice(&self, operation: &Operation) -> bool {
-        if let Operation::Do {
-            act: Act::Publish(publications),
-            ..
-        } = operation
-            && publications.len() > 1
-        {
-            return publications
-                .iter()
-                .any(|publication| self.route(publication).is_err());
-        }
-        self.ends_connection(operation)
-            && operation
-                .client()
-                .is_some_and(|client| !self.ends_at_once(client))
-    }
-
-    /// Whether an operation ends its client's connection.
-    fn ends_connection(&self, operation: &Operation) -> bool {
         match operation {
-            Operation::Disconnect { .. } | Operation::HangUp { .. } => true,
             Operation::Do {
-                client,
-                channel,
-                act: Act::Consume { tag, .. },
-            } => self.consumer_tags(*client, *channel).contains(tag),
-            Operation::Do {
-                act:
-                    Act::DeleteQueue {
-                        name,
-                        if_unused,
-                        if_empty,
-                    },
+                act: Act::Publish(publications),
                 ..
-            } => {
-                let is_quorum = self.queue(name).is_some_and(|queue| queue.arguments.quorum);
-                is_quorum && (*if_unused || *if_empty)
-            }
+            } if publications.len() > 1 => publications
+                .iter()
+                .any(|publication| self.route(publication).is_err()),
             _ => false,
         }
     }

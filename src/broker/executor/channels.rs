@@ -78,6 +78,17 @@ impl ConnectionExecutor {
         self.carry_out();
     }
 
+    /// Takes all consumers of the connection out of their queues.
+    pub(super) fn remove_all_consumers(&mut self) {
+        let contexts = self.channels.values_mut();
+        let consumers = contexts.flat_map(|context| std::mem::take(&mut context.consumers));
+        for (handle, consumers) in by_queue(consumers.collect()) {
+            // A queue deleted meanwhile has no consumers.
+            let _ = handle.remove_consumers(&consumers, self.now, &mut self.courier.effects);
+        }
+        self.carry_out();
+    }
+
     fn return_unsettled(&mut self, unsettled: impl Iterator<Item = Unsettled>) {
         for delivery in unsettled {
             self.gathered.settle(&Settlement {

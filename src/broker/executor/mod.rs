@@ -221,6 +221,11 @@ impl Executor for ConnectionExecutor {
         self.gathered.settle(&settlement);
     }
 
+    fn stop_consumers(&mut self) {
+        self.flush_gathered();
+        self.remove_all_consumers();
+    }
+
     fn flush(&mut self) {
         self.flush_gathered();
     }

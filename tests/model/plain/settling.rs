@@ -172,8 +172,10 @@ impl Plain {
         self.hand_back(lost.collect());
     }
 
-    /// A connection ends: its channels, then its exclusive queues.
+    /// A connection ends: its consumers, then its channels, then its exclusive queues.
     pub(super) fn end_connection(&mut self, client: usize) {
+        self.remove_consumers(|consumer| consumer.key.0 == client);
+        self.carry_out();
         let channels: Vec<u16> = self.clients[client].channels.keys().copied().collect();
         for channel in channels {
             self.end_channel(client, channel);
