@@ -1,4 +1,4 @@
-//! Dead letters (behaviour 1.6, 2.8).
+//! Dead letters.
 
 use haremq::protocol::{Properties, Value, queue};
 
@@ -365,4 +365,64 @@ fn letters_reach_waiting_consumers() {
     other.expect_nothing();
     node.advance(100);
     other.expect_deliveries(&["a"]);
+}
+
+#[test]
+fn a_letter_that_overflows_its_own_queue_goes_on() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.declare("last", &[]);
+    client.declare(
+        "middle",
+        &[
+            ("x-max-length", 1.into()),
+            ("x-dead-letter-exchange", "".into()),
+            ("x-dead-letter-routing-key", "last".into()),
+        ],
+    );
+    client.declare(
+        "first",
+        &[
+            ("x-max-length", 1.into()),
+            ("x-dead-letter-exchange", "".into()),
+            ("x-dead-letter-routing-key", "middle".into()),
+        ],
+    );
+    for body in ["1", "2", "3"] {
+        client.publish("", "first", body);
+    }
+    client.expect_contents("first", &["3"]);
+    client.expect_contents("middle", &["2"]);
+    let letter = client.expect_get("last", "1");
+    assert_eq!(letter.deaths().len(), 2);
+    assert_eq!(death(&letter, 0, "queue"), Some(&"middle".into()));
+    assert_eq!(letter.header("x-first-death-queue"), Some(&"first".into()));
+}
+
+#[test]
+fn letters_of_one_settlement_keep_their_order() {
+    let node = Node::start();
+    let mut client = with_dead_letters(&node, &[]);
+    for body in ["1", "2", "3"] {
+        client.publish("", "q", body);
+        client.get("q");
+    }
+    client.send(haremq::protocol::basic::Nack {
+        delivery_tag: 0,
+        multiple: true,
+        requeue: false,
+    });
+    client.expect_contents("dead", &["1", "2", "3"]);
+}
+
+#[test]
+fn letters_are_confirmed_to_nobody() {
+    let node = Node::start();
+    let mut client = with_dead_letters(&node, &[]);
+    client.confirm();
+    client.publish("", "q", "a");
+    client.expect_ack(1, false);
+    reject(&mut client, "q");
+    client.expect_nothing();
+    client.expect_contents("dead", &["a"]);
 }

@@ -1,4 +1,4 @@
-//! Exchanges: which there are, their flags, declaring and deleting, the default one (behaviour 1.2, 2.3, 2.7).
+//! Exchanges: which there are, their flags, declaring and deleting, the default one.
 
 use haremq::protocol::{basic, exchange, queue};
 
@@ -476,4 +476,36 @@ fn a_publish_with_immediate_is_540() {
     });
     let text = "NOT_IMPLEMENTED - immediate=true";
     client.expect_connection_close(540, text, (60, 40));
+}
+
+#[test]
+fn an_alternate_exchange_that_is_no_text_is_406() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.try_declare_exchange("x", "direct", &[("alternate-exchange", 1.into())]);
+    let text = "PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' in exchange 'x' in vhost '/'";
+    client.expect_channel_close(406, text, (40, 10));
+}
+
+#[test]
+fn the_trace_exchange_is_internal() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.publish("amq.rabbitmq.trace", "publish.x", "m");
+    let text =
+        "ACCESS_REFUSED - cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'";
+    client.expect_channel_close(403, text, (60, 40));
+}
+
+#[test]
+fn an_alternate_exchange_is_asked_when_cc_finds_nothing_either() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.declare("rest", &[]);
+    client.declare_exchange("ae", "fanout", &[]);
+    client.declare_exchange("x", "direct", &[("alternate-exchange", "ae".into())]);
+    client.bind("rest", "ae", "");
+    let properties = crate::support::headers(&[("CC", crate::support::texts(&["b", "c"]))]);
+    client.publish_with("x", "a", &properties, "m");
+    client.expect_contents("rest", &["m"]);
 }

@@ -1,4 +1,4 @@
-//! What is negotiated, heartbeats, and frames that break the rules (behaviour 1.1, 2.2).
+//! What is negotiated, heartbeats, and frames that break the rules.
 
 use haremq::protocol::{FRAME_END, Method, basic, channel, connection, frame, queue};
 
@@ -316,9 +316,24 @@ fn an_unknown_method_is_503() {
     let node = Node::start();
     let mut client = node.client();
     client.send_octets(&raw_frame(1, 1, &[0, 90, 0, 77]));
-    let received = client.next();
-    let Method::ConnectionClose(close) = received.method() else {
-        panic!("{}", received.describe());
-    };
-    assert!([501, 503, 541].contains(&close.reply_code), "{close:?}");
+    let text = "COMMAND_INVALID - unimplemented method";
+    client.expect_connection_close(503, text, (90, 77));
+}
+
+#[test]
+fn a_method_with_too_few_octets_is_501() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.send_octets(&raw_frame(1, 1, &[0, 60, 0, 80, 1, 2]));
+    let text = "FRAME_ERROR - cannot decode <<1,2>>";
+    client.expect_connection_close(501, text, (60, 80));
+}
+
+#[test]
+fn a_method_that_the_server_sends_is_503() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.send(queue::BindOk);
+    let text = "COMMAND_INVALID - unimplemented method";
+    client.expect_connection_close(503, text, (50, 21));
 }
