@@ -11,6 +11,7 @@
 mod support;
 
 mod driver;
+mod endings;
 mod generator;
 mod operations;
 mod plain;

@@ -162,7 +162,8 @@ impl Plain {
             .collect()
     }
 
-    /// Whether an operation leaves to the broker what nobody sees: a channel ends in the middle of a burst.
+    /// Whether an operation leaves to the broker what nobody sees: a channel ends in the middle of a burst, or it has
+    /// consumers and ends by a commit that a queue may reject.
     pub fn leaves_choice(&self, operation: &Operation) -> bool {
         match operation {
             Operation::Do {
@@ -171,6 +172,20 @@ impl Plain {
             } if publications.len() > 1 => publications
                 .iter()
                 .any(|publication| self.route(publication).is_err()),
+            Operation::Do {
+                client,
+                channel,
+                act: Act::TxCommit,
+            } => {
+                let state = self.clients[*client].channels.get(channel);
+                let staged = state.and_then(|state| state.transaction.as_ref());
+                let publishes = staged.map_or(&[][..], |staged| &staged.publishes);
+                let may_reject = self.queues.iter().any(|queue| {
+                    let is_target = publishes.iter().any(|(_, to)| to.contains(&queue.id));
+                    is_target && queue.arguments.overflow != queue::Overflow::DropHead
+                });
+                may_reject && !self.consumer_tags(*client, *channel).is_empty()
+            }
             _ => false,
         }
     }

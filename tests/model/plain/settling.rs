@@ -61,7 +61,9 @@ impl Plain {
             }
             Act::TxCommit => {
                 let transaction = self.take_transaction(client, channel)?;
-                self.commit(client, channel, transaction);
+                if !self.commit(client, channel, transaction) {
+                    return Err(precondition("partial tx completion"));
+                }
                 "tx.commit-ok"
             }
             _ => {
@@ -133,8 +135,10 @@ impl Plain {
         }
     }
 
-    /// Publishes first, each queue all of its own at once, then settlements (`rabbit_channel`, `tx.commit`).
-    fn commit(&mut self, client: usize, channel: u16, transaction: Transaction) {
+    /// Publishes first, each queue all of its own at once, then settlements (`rabbit_channel`, `tx.commit`). `false` if a
+    /// queue rejected a publish.
+    fn commit(&mut self, client: usize, channel: u16, transaction: Transaction) -> bool {
+        let mut is_whole = true;
         let mut batches: Vec<(u64, Vec<super::Message>)> = Vec::new();
         for (publication, queues) in transaction.publishes {
             if queues.is_empty() && publication.mandatory {
@@ -150,11 +154,13 @@ impl Plain {
         }
         for (id, messages) in batches {
             for message in messages {
-                self.with_queue(id, |queue, world| queue.publish(message, world));
+                let accepted = self.with_queue(id, |queue, world| queue.publish(message, world));
+                is_whole &= accepted != Some(false);
             }
         }
         self.carry_out();
         self.hand_back(transaction.settlements);
+        is_whole
     }
 
     /// A channel ends: its consumers go, and what it held goes back, staged settlements included.
