@@ -36,13 +36,19 @@ const SHRINK_TIME: Duration = Duration::from_secs(60);
 struct Pair {
     driver: Driver,
     plain: Plain,
+    /// Deliveries that were the same.
+    deliveries: usize,
 }
 
 impl Pair {
     fn new() -> Self {
         let driver = Driver::new(CLIENTS + 1);
         let plain = Plain::new(CLIENTS + 1, driver.now_ms());
-        Self { driver, plain }
+        Self {
+            driver,
+            plain,
+            deliveries: 0,
+        }
     }
 
     /// Does `operation` on both sides.
@@ -58,6 +64,7 @@ impl Pair {
         } = self.driver.perform(operation);
         self.plain.world.observed = deliveries;
         self.plain.apply(operation);
+        self.deliveries += tags.len();
         for (client, channel, tag) in tags {
             self.plain.delivered(client, channel, tag);
         }
@@ -159,8 +166,8 @@ fn compare(expected: &AllTold, told: &AllTold) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs what a seed gives. On failure: what is different, and the operations up to then.
-fn run(seed: u64) -> Result<(), (String, Vec<Operation>)> {
+/// Runs what a seed gives; gives the number of deliveries. On failure: what is different, and the operations up to then.
+fn run(seed: u64) -> Result<usize, (String, Vec<Operation>)> {
     let mut pair = Pair::new();
     let mut generator = Generator::new(Random::new(seed));
     let mut done = Vec::new();
@@ -171,7 +178,10 @@ fn run(seed: u64) -> Result<(), (String, Vec<Operation>)> {
             return Err((difference, done));
         }
     }
-    pair.finish().map_err(|difference| (difference, done))
+    match pair.finish() {
+        Ok(()) => Ok(pair.deliveries),
+        Err(difference) => Err((difference, done)),
+    }
 }
 
 /// Runs a list of operations; a run ends where it would leave the choice to the broker.
@@ -209,6 +219,17 @@ fn shrink(mut operations: Vec<Operation>, mut difference: String) -> (Vec<Operat
     (operations, difference)
 }
 
+/// Prints a failing run, cut down.
+fn fail(seed: u64, difference: String, operations: Vec<Operation>) -> ! {
+    let count = operations.len();
+    println!("HAREMQ_MODEL_SEED={seed} fails after {count} operations:\n{difference}");
+    let (operations, difference) = shrink(operations, difference);
+    for operation in &operations {
+        println!("  {}", operation.describe());
+    }
+    panic!("HAREMQ_MODEL_SEED={seed}: {difference}");
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
@@ -224,19 +245,13 @@ fn broker_and_model_agree() {
     let until = Instant::now() + Duration::from_secs(seconds);
     println!("HAREMQ_MODEL_SEED={first} and the following");
     let mut seed = first;
+    let mut deliveries = 0;
     while seed == first || Instant::now() < until {
-        if let Err((difference, operations)) = run(seed) {
-            println!(
-                "HAREMQ_MODEL_SEED={seed} fails after {} operations:\n{difference}",
-                operations.len()
-            );
-            let (operations, difference) = shrink(operations, difference);
-            for operation in &operations {
-                println!("  {}", operation.describe());
-            }
-            panic!("HAREMQ_MODEL_SEED={seed}: {difference}");
+        match run(seed) {
+            Ok(more) => deliveries += more,
+            Err((difference, operations)) => fail(seed, difference, operations),
         }
         seed += 1;
     }
-    println!("{} runs agree", seed - first);
+    println!("{} runs with {deliveries} deliveries agree", seed - first);
 }
