@@ -276,6 +276,8 @@ pub enum Reply {
     Committed {
         /// Unroutable mandatory publishes.
         returned: Vec<usize>,
+        /// Whether a queue rejected a publish: instead of the answer the channel ends with 406.
+        is_partial: bool,
     },
 }
 

@@ -691,10 +691,10 @@ impl ConnectionExecutor {
             self.gathered.settle(settlement);
         }
         self.flush_gathered();
-        if self.gathered.take_rejection() {
-            return Execution::refused(Refusal::precondition_failed("partial tx completion"));
-        }
-        Execution::done(Reply::Committed { returned })
+        Execution::done(Reply::Committed {
+            returned,
+            is_partial: self.gathered.take_rejection(),
+        })
     }
 }
 
