@@ -133,7 +133,7 @@ async fn alarms(
     headers: HeaderMap,
 ) -> Response {
     if let Err(refused) = authorise(&state, peer.ip(), &headers) {
-        return refused;
+        return *refused;
     }
     let mut on = Vec::new();
     if state.broker.alarms().is_memory_low() {
@@ -158,7 +158,7 @@ async fn port_listener(
     Path(port): Path<String>,
 ) -> Response {
     if let Err(refused) = authorise(&state, peer.ip(), &headers) {
-        return refused;
+        return *refused;
     }
     let Ok(port) = port.parse::<u16>() else {
         return (
@@ -179,23 +179,20 @@ async fn port_listener(
 }
 
 /// Basic authentication of a user with a management tag (http-api.md, section 1).
-fn authorise(state: &State, peer: IpAddr, headers: &HeaderMap) -> Result<(), Response> {
+fn authorise(state: &State, peer: IpAddr, headers: &HeaderMap) -> Result<(), Box<Response>> {
     let Some(credentials) = headers.get(header::AUTHORIZATION) else {
-        return Err((
+        let challenge = (
             StatusCode::UNAUTHORIZED,
             [(
                 header::WWW_AUTHENTICATE,
                 "Basic realm=\"RabbitMQ Management\"",
             )],
-        )
-            .into_response());
+        );
+        return Err(Box::new(challenge.into_response()));
     };
     let refused = |error: &str, reason: &str| {
-        (
-            StatusCode::UNAUTHORIZED,
-            Json(json!({"error": error, "reason": reason})),
-        )
-            .into_response()
+        let body = Json(json!({"error": error, "reason": reason}));
+        Box::new((StatusCode::UNAUTHORIZED, body).into_response())
     };
     let user = credentials
         .to_str()
