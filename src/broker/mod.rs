@@ -1,12 +1,12 @@
 //! The broker: what exists, and who may do what with it.
 //!
-//! In come commands of connections (through their [`Executor`]s), deadlines and definitions; out go
+//! In come commands of connections (through their [`ConnectionExecutor`]s), deadlines and definitions; out go
 //! deliveries in the inboxes of consumers and changes for the definition store. It knows neither frames
 //! nor sockets nor HTTP.
 //!
 //! # The order of locks
-//! 1. [`vhost::Vhost::topology`], for whatever declares, deletes, binds or unbinds
-//! 2. an exchange's lock ([`vhost::ExchangeCell`])
+//! 1. [`Vhost::topology`], for whatever declares, deletes, binds or unbinds
+//! 2. an exchange's lock (`vhost::ExchangeCell`)
 //! 3. a queue's lock (inside [`crate::queue::QueueHandle`])
 //! 4. an inbox's lock (inside [`crate::queue::Inbox`]), the timers' heap, the registry's maps
 //!
