@@ -131,11 +131,12 @@ impl Broker {
         self.queues.len()
     }
 
-    /// Exchanges on the node, the predeclared ones included.
+    /// Exchanges on the node as RabbitMQ counts them for its limit: with the predeclared ones, and with the default
+    /// exchange, which here is none.
     fn exchange_count(&self) -> u64 {
         self.vhosts
             .iter()
-            .map(|entry| entry.value().exchanges.len() as u64)
+            .map(|entry| entry.value().exchanges.len() as u64 + 1)
             .sum()
     }
 

@@ -29,8 +29,6 @@ pub enum Exit {
     CantCreate = 73,
     /// Reading or writing failed.
     Io = 74,
-    /// Something is in use for the moment: a data folder that another broker holds.
-    InUse = 75,
     /// The rights do not suffice.
     NoPermission = 77,
     /// The configuration is wrong.
@@ -44,8 +42,8 @@ impl Exit {
         match error.exit_code() {
             65 => Self::Data,
             73 => Self::CantCreate,
-            75 => Self::InUse,
-            77 => Self::NoPermission,
+            66 => Self::NoInput,
+            69 => Self::Unavailable,
             _ => Self::Io,
         }
     }

@@ -543,6 +543,8 @@ impl Channel {
             }
             (Expected::Opened, Err(refusal)) => {
                 self.is_released = true;
+                // RabbitMQ's reader refuses it, and names no method (`rabbit_reader.erl`, `create_channel`).
+                cx.at = MethodId::default();
                 return Err(refusal);
             }
             (_, Err(refusal)) => return Err(refusal),

@@ -472,6 +472,7 @@ impl Session {
         cx.at = at;
         if let Some(channel) = found {
             let result = channel.open(&mut cx);
+            let at = cx.at;
             self.conclude(now, frame.channel, at, result.map(|()| 0), executor);
         }
     }

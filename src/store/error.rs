@@ -115,11 +115,11 @@ impl StoreError {
     pub fn exit_code(&self) -> u8 {
         const CANTCREAT: u8 = 73;
         const IOERR: u8 = 74;
-        const TEMPFAIL: u8 = 75;
-        const NOPERM: u8 = 77;
+        const NOINPUT: u8 = 66;
+        const UNAVAILABLE: u8 = 69;
         match self {
-            Self::FolderInUse { .. } | Self::Closed => TEMPFAIL,
-            Self::FolderUnreadable { .. } => NOPERM,
+            Self::FolderInUse { .. } | Self::Closed => UNAVAILABLE,
+            Self::FolderUnreadable { .. } => NOINPUT,
             Self::FolderUnwritable { .. } => CANTCREAT,
             Self::NewerFormat { .. }
             | Self::UnknownFormat { .. }

@@ -499,3 +499,42 @@ fn client_capabilities_that_are_no_table_count_as_none() {
     other.delete("q");
     client.expect_nothing();
 }
+
+#[test]
+fn a_user_without_password_cannot_log_in() {
+    let node = Node::start();
+    node.broker()
+        .directory()
+        .put_user(haremq::auth::User::new("u"));
+    node.permit("u", ".*", ".*", ".*");
+    refused(&mut node.socket(), "u", "");
+    refused(&mut node.socket(), "u", "guess");
+}
+
+#[test]
+fn a_close_before_open_is_504() {
+    let node = Node::start();
+    let mut client = node.socket();
+    client.begin();
+    client.login("guest", "guest");
+    client.tune();
+    client.send(connection::Close::default());
+    let text = "CHANNEL_ERROR - unexpected method in connection state opening";
+    client.expect_connection_close(504, text, (10, 50));
+}
+
+#[test]
+fn the_vhosts_name_is_exact() {
+    let node = Node::start();
+    for name in ["", "//", "%2F", "/ "] {
+        let mut client = node.socket();
+        client.begin();
+        client.login("guest", "guest");
+        client.tune();
+        client.send(connection::Open {
+            virtual_host: short(name),
+        });
+        let text = format!("NOT_ALLOWED - vhost {name} not found");
+        client.expect_connection_close(530, &text, (10, 40));
+    }
+}

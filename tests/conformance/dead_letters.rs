@@ -254,10 +254,7 @@ fn the_same_queue_and_reason_is_counted_in_one_entry() {
     let letter = client.expect_get("q", "a");
     assert_eq!(letter.deaths().len(), 1);
     assert_eq!(death(&letter, 0, "count"), Some(&Value::I64(3)));
-    assert_eq!(
-        death(&letter, 0, "time"),
-        Some(&Value::Timestamp(began_s))
-    );
+    assert_eq!(death(&letter, 0, "time"), Some(&Value::Timestamp(began_s)));
 }
 
 #[test]
@@ -312,7 +309,10 @@ fn a_loop_with_a_rejection_goes_on() {
 fn a_publishers_own_x_death_is_replaced() {
     let node = Node::start();
     let mut client = with_dead_letters(&node, &[]);
-    for own in [Value::from("nonsense"), Value::Array(vec![1.into(), 2.into()])] {
+    for own in [
+        Value::from("nonsense"),
+        Value::Array(vec![1.into(), 2.into()]),
+    ] {
         client.publish_with("", "q", &headers(&[("x-death", own)]), "a");
         reject(&mut client, "q");
         let letter = client.expect_get("dead", "a");
@@ -365,4 +365,64 @@ fn letters_reach_waiting_consumers() {
     other.expect_nothing();
     node.advance(100);
     other.expect_deliveries(&["a"]);
+}
+
+#[test]
+fn a_letter_that_overflows_its_own_queue_goes_on() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.declare("last", &[]);
+    client.declare(
+        "middle",
+        &[
+            ("x-max-length", 1.into()),
+            ("x-dead-letter-exchange", "".into()),
+            ("x-dead-letter-routing-key", "last".into()),
+        ],
+    );
+    client.declare(
+        "first",
+        &[
+            ("x-max-length", 1.into()),
+            ("x-dead-letter-exchange", "".into()),
+            ("x-dead-letter-routing-key", "middle".into()),
+        ],
+    );
+    for body in ["1", "2", "3"] {
+        client.publish("", "first", body);
+    }
+    client.expect_contents("first", &["3"]);
+    client.expect_contents("middle", &["2"]);
+    let letter = client.expect_get("last", "1");
+    assert_eq!(letter.deaths().len(), 2);
+    assert_eq!(death(&letter, 0, "queue"), Some(&"middle".into()));
+    assert_eq!(letter.header("x-first-death-queue"), Some(&"first".into()));
+}
+
+#[test]
+fn letters_of_one_settlement_keep_their_order() {
+    let node = Node::start();
+    let mut client = with_dead_letters(&node, &[]);
+    for body in ["1", "2", "3"] {
+        client.publish("", "q", body);
+        client.get("q");
+    }
+    client.send(haremq::protocol::basic::Nack {
+        delivery_tag: 0,
+        multiple: true,
+        requeue: false,
+    });
+    client.expect_contents("dead", &["1", "2", "3"]);
+}
+
+#[test]
+fn letters_are_confirmed_to_nobody() {
+    let node = Node::start();
+    let mut client = with_dead_letters(&node, &[]);
+    client.confirm();
+    client.publish("", "q", "a");
+    client.expect_ack(1, false);
+    reject(&mut client, "q");
+    client.expect_nothing();
+    client.expect_contents("dead", &["a"]);
 }

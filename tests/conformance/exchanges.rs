@@ -106,8 +106,7 @@ fn a_system_exchange_cannot_be_deleted() {
     let node = Node::start();
     let mut client = node.client();
     delete(&mut client, "amq.direct", false);
-    let text =
-        "ACCESS_REFUSED - deletion of system exchange 'amq.direct' in vhost '/' not allowed";
+    let text = "ACCESS_REFUSED - deletion of system exchange 'amq.direct' in vhost '/' not allowed";
     client.expect_channel_close(403, text, (40, 20));
 }
 
@@ -116,8 +115,7 @@ fn a_name_that_begins_with_amq_is_reserved() {
     let node = Node::start();
     let mut client = node.client();
     client.try_declare_exchange("amq.mine", "direct", &[]);
-    let text =
-        "ACCESS_REFUSED - exchange name 'amq.mine' contains reserved prefix 'amq.*'";
+    let text = "ACCESS_REFUSED - exchange name 'amq.mine' contains reserved prefix 'amq.*'";
     client.expect_channel_close(403, text, (40, 10));
 }
 
@@ -478,4 +476,36 @@ fn a_publish_with_immediate_is_540() {
     });
     let text = "NOT_IMPLEMENTED - immediate=true";
     client.expect_connection_close(540, text, (60, 40));
+}
+
+#[test]
+fn an_alternate_exchange_that_is_no_text_is_406() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.try_declare_exchange("x", "direct", &[("alternate-exchange", 1.into())]);
+    let text = "PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' in exchange 'x' in vhost '/'";
+    client.expect_channel_close(406, text, (40, 10));
+}
+
+#[test]
+fn the_trace_exchange_is_internal() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.publish("amq.rabbitmq.trace", "publish.x", "m");
+    let text =
+        "ACCESS_REFUSED - cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'";
+    client.expect_channel_close(403, text, (60, 40));
+}
+
+#[test]
+fn an_alternate_exchange_is_asked_when_cc_finds_nothing_either() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.declare("rest", &[]);
+    client.declare_exchange("ae", "fanout", &[]);
+    client.declare_exchange("x", "direct", &[("alternate-exchange", "ae".into())]);
+    client.bind("rest", "ae", "");
+    let properties = crate::support::headers(&[("CC", crate::support::texts(&["b", "c"]))]);
+    client.publish_with("x", "a", &properties, "m");
+    client.expect_contents("rest", &["m"]);
 }

@@ -139,7 +139,8 @@ fn an_x_match_that_is_no_text_is_406() {
     let mut client = node.client();
     client.declare("q", &[]);
     client.try_bind("q", "amq.headers", "", &[("x-match", 1.into())]);
-    let text = "PRECONDITION_FAILED - Invalid x-match field type signedint (value 1); expected longstr";
+    let text =
+        "PRECONDITION_FAILED - Invalid x-match field type signedint (value 1); expected longstr";
     client.expect_channel_close(406, text, (50, 20));
 }
 

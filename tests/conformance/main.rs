@@ -8,22 +8,32 @@
 
 mod support;
 
+mod alarms;
 mod bindings;
 mod channels;
 mod confirms;
 mod connection;
 mod consume;
 mod dead_letters;
+mod default_queue_type;
+mod direct_reply_to;
+mod errors;
 mod exchanges;
 mod expiry;
 mod harness;
 mod headers_exchange;
+mod limits;
 mod max_length;
+mod nowait;
+mod permissions;
 mod publishing;
 mod qos;
 mod queue_arguments;
 mod queues;
+mod quorum;
+mod restart;
 mod settling;
+mod slow_consumers;
 mod topic;
 mod transactions;
 mod tuning;

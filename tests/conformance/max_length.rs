@@ -60,10 +60,7 @@ fn a_body_above_the_bytes_is_dropped_itself() {
 #[test]
 fn whichever_limit_is_reached_first_counts() {
     let node = Node::start();
-    let limits = [
-        ("x-max-length", 3.into()),
-        ("x-max-length-bytes", 4.into()),
-    ];
+    let limits = [("x-max-length", 3.into()), ("x-max-length-bytes", 4.into())];
     let mut client = limited(&node, &limits, &["aa", "b", "b", "b"]);
     client.expect_contents("q", &["b", "b", "b"]);
     for body in ["1", "2", "3", "4"] {

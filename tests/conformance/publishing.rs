@@ -1,6 +1,6 @@
 //! What a publish must be, and what is kept of it (behaviour 1.1, 1.5, 2.3).
 
-use haremq::protocol::{FieldTable, Properties, Value, basic, frame, Method};
+use haremq::protocol::{FieldTable, Method, Properties, Value, basic, frame};
 
 use crate::support::{Node, field_table, headers, short};
 
@@ -80,8 +80,7 @@ fn a_body_above_the_limit_is_406() {
     let node = Node::start_with(|settings| settings.limits.message_bytes_max = 100);
     let mut client = node.client();
     client.publish("", "q", &"x".repeat(101));
-    let text =
-        "PRECONDITION_FAILED - message size 101 is larger than configured max size 100";
+    let text = "PRECONDITION_FAILED - message size 101 is larger than configured max size 100";
     client.expect_channel_close(406, text, (60, 40));
 }
 
@@ -152,7 +151,13 @@ fn headers_of_every_type_come_back_as_they_were() {
         ("l", Value::I64(i64::MIN)),
         ("f", Value::F32(1.5)),
         ("d", Value::F64(-2.5)),
-        ("D", Value::Decimal { scale: 2, value: 314 }),
+        (
+            "D",
+            Value::Decimal {
+                scale: 2,
+                value: 314,
+            },
+        ),
         ("S", "text".into()),
         ("x", Value::Binary(vec![0, 255].into())),
         ("A", Value::Array(vec![1.into(), "two".into()])),

@@ -111,11 +111,7 @@ fn single_active_consumer_is_a_bool() {
 #[test]
 fn queue_version_is_2() {
     accept(&[("x-queue-version", 2.into())]);
-    refuse_value(
-        "x-queue-version",
-        1,
-        "\"unsupported queue version '1'\"",
-    );
+    refuse_value("x-queue-version", 1, "\"unsupported queue version '1'\"");
 }
 
 #[test]
@@ -139,11 +135,7 @@ fn queue_type_is_known() {
     accept(&[("x-queue-type", "classic".into())]);
     accept(&[("x-queue-type", "quorum".into())]);
     accept(&[("x-queue-type", "".into())]);
-    refuse_value(
-        "x-queue-type",
-        "foo",
-        "\"unsupported queue type 'foo'\"",
-    );
+    refuse_value("x-queue-type", "foo", "\"unsupported queue type 'foo'\"");
 }
 
 #[test]

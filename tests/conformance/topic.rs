@@ -60,8 +60,14 @@ fn a_star_alone_is_one_word_that_may_be_empty_only_between_dots() {
 
 #[test]
 fn a_hash_and_a_star() {
-    assert_eq!(matching("#.*", &["a", "a.b", "a.b.c"]), ["a", "a.b", "a.b.c"]);
-    assert_eq!(matching("*.#", &["a", "a.b", "a.b.c"]), ["a", "a.b", "a.b.c"]);
+    assert_eq!(
+        matching("#.*", &["a", "a.b", "a.b.c"]),
+        ["a", "a.b", "a.b.c"]
+    );
+    assert_eq!(
+        matching("*.#", &["a", "a.b", "a.b.c"]),
+        ["a", "a.b", "a.b.c"]
+    );
 }
 
 #[test]

@@ -202,8 +202,7 @@ fn a_frame_above_frame_max_is_501() {
     frame::write_content_header(&mut octets, 1, 200_000, &[0, 0]);
     client.send_octets(&octets);
     client.send_octets(&raw_frame(3, 1, &vec![0; 131_073]));
-    let text =
-        "FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,131073,131064}";
+    let text = "FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,131073,131064}";
     client.expect_connection_close_unanswered(501, text, (0, 0));
 }
 
@@ -224,8 +223,7 @@ fn a_bad_end_octet_is_501() {
     let mut octets = raw_frame(8, 0, b"");
     *octets.last_mut().unwrap() = 0;
     client.send_octets(&octets);
-    let text =
-        "FRAME_ERROR - type 8, all octets = <<>>: {invalid_frame_end_marker,0}";
+    let text = "FRAME_ERROR - type 8, all octets = <<>>: {invalid_frame_end_marker,0}";
     client.expect_connection_close_unanswered(501, text, (0, 0));
 }
 
@@ -254,8 +252,7 @@ fn a_header_without_a_method_is_505() {
     let mut octets = Vec::new();
     frame::write_content_header(&mut octets, 1, 3, &[0, 0]);
     client.send_octets(&octets);
-    let text =
-        "UNEXPECTED_FRAME - expected method frame, got non method frame instead";
+    let text = "UNEXPECTED_FRAME - expected method frame, got non method frame instead";
     client.expect_connection_close(505, text, (0, 0));
 }
 
@@ -264,8 +261,7 @@ fn a_body_without_a_method_is_505() {
     let node = Node::start();
     let mut client = node.client();
     client.send_octets(&raw_frame(3, 1, b"abc"));
-    let text =
-        "UNEXPECTED_FRAME - expected method frame, got non method frame instead";
+    let text = "UNEXPECTED_FRAME - expected method frame, got non method frame instead";
     client.expect_connection_close(505, text, (0, 0));
 }
 
@@ -288,8 +284,7 @@ fn a_method_instead_of_a_body_is_505() {
     frame::write_content_header(&mut octets, 1, 3, &[0, 0]);
     client.send_octets(&octets);
     client.send(queue::Declare::default());
-    let text =
-        "UNEXPECTED_FRAME - expected content body, got non content body frame instead";
+    let text = "UNEXPECTED_FRAME - expected content body, got non content body frame instead";
     client.expect_connection_close(505, text, (60, 40));
 }
 
@@ -302,7 +297,8 @@ fn a_header_of_another_class_is_505() {
     payload.extend_from_slice(&0_u64.to_be_bytes());
     payload.extend_from_slice(&[0, 0]);
     client.send_octets(&raw_frame(2, 1, &payload));
-    let text = "UNEXPECTED_FRAME - expected content header for class 60, got one for class 50 instead";
+    let text =
+        "UNEXPECTED_FRAME - expected content header for class 60, got one for class 50 instead";
     client.expect_connection_close(505, text, (60, 40));
 }
 
@@ -320,9 +316,24 @@ fn an_unknown_method_is_503() {
     let node = Node::start();
     let mut client = node.client();
     client.send_octets(&raw_frame(1, 1, &[0, 90, 0, 77]));
-    let received = client.next();
-    let Method::ConnectionClose(close) = received.method() else {
-        panic!("{}", received.describe());
-    };
-    assert!([501, 503, 541].contains(&close.reply_code), "{close:?}");
+    let text = "COMMAND_INVALID - unimplemented method";
+    client.expect_connection_close(503, text, (90, 77));
+}
+
+#[test]
+fn a_method_with_too_few_octets_is_501() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.send_octets(&raw_frame(1, 1, &[0, 60, 0, 80, 1, 2]));
+    let text = "FRAME_ERROR - cannot decode <<1,2>>";
+    client.expect_connection_close(501, text, (60, 80));
+}
+
+#[test]
+fn a_method_that_the_server_sends_is_503() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.send(queue::BindOk);
+    let text = "COMMAND_INVALID - unimplemented method";
+    client.expect_connection_close(503, text, (50, 21));
 }

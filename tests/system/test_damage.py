@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import time
 
 from harness import Context, contains, equal, eventually, test, user, permission
 
@@ -154,3 +155,44 @@ def import_damaged(context: Context):
     code, _, errors = context.run("definitions", "import", file, "--data-dir", "offline")
     equal(code, 0, "exit code, with " + errors)
     is_all_there(context, "offline")
+
+
+@test("a rebuild that is killed at any moment is made again, and nothing is lost")
+def killed_rebuild(context: Context):
+    prepare(context)
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    for number in range(8):
+        name = "killed-%d" % number
+        meta = os.path.join(copy(context, name), "meta")
+        os.truncate(os.path.join(meta, "db"), 100)
+        for _ in range(2):
+            broker = context.spawn("--data-dir", name, *NO_PORTS)
+            time.sleep(chance.uniform(0.01, 0.25))
+            broker.kill()
+        try:
+            is_all_there(context, name)
+        except Exception as error:
+            raise AssertionError("seed %d, copy %d: %s" % (seed, number, error)) from error
+
+
+@test("a first start that is killed at any moment leaves a folder that starts, with guest")
+def killed_first_start(context: Context):
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    for number in range(12):
+        name = "first-%d" % (number // 3)
+        broker = context.spawn("--data-dir", name, *NO_PORTS)
+        time.sleep(chance.uniform(0.0, 0.15))
+        if chance.random() < 0.3:
+            broker.process.terminate()
+            time.sleep(chance.uniform(0.0, 0.02))
+        broker.kill()
+        if number % 3 == 2:
+            try:
+                broker = context.spawn("--data-dir", name, *NO_PORTS).until_ready()
+                broker.connect().channel().declare("q")
+            except Exception as error:
+                raise AssertionError("seed %d, start %d: %s" % (seed, number, error)) from error
+            assert "panicked" not in broker.log, broker.log
+            broker.kill()

@@ -6,7 +6,7 @@ import threading
 import time
 
 from amqp import FRAME_BODY, FRAME_HEADER, FRAME_METHOD, PROTOCOL_HEADER, Wire, encode_method, frame
-from harness import DEADLOCK_S, Closed, Gone, contains, equal, eventually, refused, test
+from harness import DEADLOCK_S, Closed, Gone, contains, equal, eventually, free_port, refused, test
 
 SHUTDOWN = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
 
@@ -225,3 +225,14 @@ def out_of_files(context):
     broker.connect().channel().declare("q", passive=True)
     first.close()
     broker.stop()
+
+
+@test("the same port serves again at once after a stop and after kill -9")
+def same_port(context):
+    address = "127.0.0.1:%d" % free_port()
+    for end in ("stop", "kill", "stop"):
+        broker = context.spawn("--data-dir", "data", "--amqp", address, "--http", "none").until_ready()
+        connections = [broker.connect() for _ in range(5)]
+        connections[0].channel().declare("q")
+        connections[1].close()
+        getattr(broker, end)()

@@ -438,7 +438,9 @@ impl ConnectionExecutor {
     /// `queue.declare` with `passive`, or of a direct reply's name, which is always passive.
     fn find_queue(&mut self, name: &str) -> Result<Execution, Refusal> {
         if ReplyConsumers::is_reply_name(name.as_bytes()) {
-            if self.broker.reply_consumers.exists(name) {
+            // The name without a token stands for every requester, and is always there
+            // (`rabbit_volatile_queue:declare/2`).
+            if name == REPLY_TO || self.broker.reply_consumers.exists(name) {
                 return Ok(Execution::done(Reply::QueueDeclared {
                     name: name.into(),
                     counts: QueueCounts {
@@ -674,14 +676,19 @@ impl ConnectionExecutor {
         }
     }
 
-    /// `tx.commit`: the publishes, then the settlements, in one flush (`rabbit_channel`, `tx.commit`).
+    /// `tx.commit`: the publishes, then the settlements, whatever became of the publishes; one that a queue
+    /// rejected makes the whole an error (`rabbit_channel`, `tx.commit` and `complete_tx`).
     fn commit(&mut self, publishes: &[StagedPublish], settlements: &[Settlement]) -> Execution {
+        self.gathered.take_rejection();
         let returned = self.commit_publishes(publishes);
         self.flush_gathered();
         for settlement in settlements {
             self.gathered.settle(settlement);
         }
         self.flush_gathered();
+        if self.gathered.take_rejection() {
+            return Execution::refused(Refusal::precondition_failed("partial tx completion"));
+        }
         Execution::done(Reply::Committed { returned })
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Gathered {
     confirmables: Vec<Confirmable>,
     settlements: Vec<(QueueId, Vec<QueueSettlement>)>,
     results: Vec<Published>,
+    /// Whether a queue rejected a publish since [`Gathered::take_rejection`].
+    has_rejection: bool,
     spare: Vec<(Vec<SharedMessage>, Vec<Option<u32>>)>,
 }
 
@@ -95,6 +97,11 @@ impl Gathered {
             self.batches.len() - 1
         };
         &mut self.batches[index]
+    }
+
+    /// Whether a queue rejected a publish since the last call; for transactions, which ask for all at once.
+    pub(super) fn take_rejection(&mut self) -> bool {
+        std::mem::take(&mut self.has_rejection)
     }
 
     /// Notes a settlement.
@@ -179,7 +186,11 @@ impl ConnectionExecutor {
         // A queue deleted meanwhile counts as done (behaviour 1.5).
         if published.is_ok() {
             for (result, confirmable) in self.gathered.results.iter().zip(&batch.confirmables) {
-                if let (Published::Rejected, Some(index)) = (result, confirmable) {
+                if !matches!(result, Published::Rejected) {
+                    continue;
+                }
+                self.gathered.has_rejection = true;
+                if let Some(index) = confirmable {
                     self.gathered.confirmables[*index as usize].outcome = PublishOutcome::Rejected;
                 }
             }

@@ -1,7 +1,7 @@
 //! The way of a publish: exchange, permission, properties, routes, and into the queues' batches.
 //!
 //! The order of the checks is RabbitMQ's (`rabbit_channel`, `basic.publish`): write permission before
-//! existence, internal exchanges, expiration, reply-to, CC and BCC, topic permission, user-id.
+//! existence, internal exchanges, reply-to, expiration, CC and BCC, topic permission, user-id.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -232,7 +232,16 @@ impl ConnectionExecutor {
         queues
     }
 
-    /// Checks `expiration`, rewrites `reply-to`, takes BCC out of what is stored.
+    /// The name under which the channel's replies arrive.
+    fn reply_name(&self, channel: ChannelNumber) -> Result<String, Refusal> {
+        self.channels
+            .get(&channel)
+            .and_then(|context| context.reply.as_ref())
+            .map(|(_, name)| name.clone())
+            .ok_or_else(|| Refusal::precondition_failed("fast reply consumer does not exist"))
+    }
+
+    /// Rewrites `reply-to`, checks `expiration`, takes BCC out of what is stored.
     fn prepare<'p>(
         &self,
         channel: ChannelNumber,
@@ -240,28 +249,25 @@ impl ConnectionExecutor {
     ) -> Result<Prepared<'p>, Refusal> {
         let facts = publish.facts;
         let view = facts.view(publish.properties);
-        if let Some(expiration) = view.expiration() {
-            check_expiration(expiration.as_bytes())?;
-        }
         let asks_reply = view
             .reply_to()
             .is_some_and(|reply_to| reply_to.as_bytes() == REPLY_TO.as_bytes());
-        if !asks_reply && !facts.has_bcc() {
+        let reply_name = if asks_reply {
+            Some(self.reply_name(channel)?)
+        } else {
+            None
+        };
+        if let Some(expiration) = view.expiration() {
+            check_expiration(expiration.as_bytes())?;
+        }
+        if reply_name.is_none() && !facts.has_bcc() {
             return Ok(Prepared {
                 properties: Cow::Borrowed(publish.properties),
                 facts,
             });
         }
         let mut properties: Properties = view.decode();
-        if asks_reply {
-            let name = self
-                .channels
-                .get(&channel)
-                .and_then(|context| context.reply.as_ref())
-                .map(|(_, name)| name.clone())
-                .ok_or_else(|| {
-                    Refusal::precondition_failed("fast reply consumer does not exist")
-                })?;
+        if let Some(name) = reply_name {
             properties.reply_to = Some(name.into());
         }
         if let Some(headers) = &mut properties.headers

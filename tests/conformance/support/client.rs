@@ -294,6 +294,19 @@ impl Client {
                     InboxEvent::ConsumerCancelled { channel, consumer } => {
                         self.session.handle_consumer_cancelled(channel, consumer);
                     }
+                    InboxEvent::ConsumerTimedOut {
+                        channel,
+                        consumer,
+                        timeout_ms,
+                    } => {
+                        self.session.handle_consumer_timed_out(
+                            now,
+                            channel,
+                            consumer,
+                            timeout_ms,
+                            &mut self.executor,
+                        );
+                    }
                 }
             }
             self.inbox.release(bytes);
