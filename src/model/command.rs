@@ -215,7 +215,7 @@ pub struct Settlement {
     pub outcome: SettlementOutcome,
 }
 
-/// The ways in which a delivery can end (behaviour 2.8, 2.9).
+/// The ways in which a delivery can end (RabbitMQ's documents "Negative Acknowledgements" and "Quorum Queues").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettlementOutcome {
     /// `basic.ack`.
