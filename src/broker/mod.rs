@@ -8,10 +8,11 @@
 //! 1. [`Vhost::topology`], for whatever declares, deletes, binds or unbinds
 //! 2. an exchange's lock (`vhost::ExchangeCell`)
 //! 3. a queue's lock (inside [`crate::queue::QueueHandle`])
-//! 4. an inbox's lock (inside [`crate::queue::Inbox`]), the timers' heap, the registry's maps
+//! 4. an inbox's lock (inside [`crate::queue::Inbox`]), a channel's window, the timers' heap, the maps
 //!
 //! A lock is only taken while holding those above it, never two of the same kind. A guard of a map is
-//! dropped before anything else is locked. Nothing awaits, reads a file or waits for the store under one.
+//! dropped before a lock above it is taken. Nothing awaits or reads a file under one, and nothing waits for the
+//! store but a declare that finds all reserved queue ids taken (`DefinitionStore::allocate_queue_id`).
 
 mod alarms;
 mod clock;

@@ -178,8 +178,7 @@ async fn port_listener(
     )
 }
 
-/// What a request without the credentials of a user with a management tag is answered; `None` lets it through
-///.
+/// What a request is answered that lacks the credentials of a user with a management tag; `None` lets it through.
 fn refusal(state: &State, peer: IpAddr, headers: &HeaderMap) -> Option<Response> {
     let Some(credentials) = headers.get(header::AUTHORIZATION) else {
         let challenge = "Basic realm=\"RabbitMQ Management\"";
