@@ -90,7 +90,7 @@ def import_offline(context):
     contains(out, "0 definitions imported", "report")
     broker = context.broker()
     is_all_there(broker)
-    context.fails(75, "data folder data is in use by another haremq", "definitions", "import", file, "--data-dir",
+    context.fails(69, "data folder data is in use by another haremq", "definitions", "import", file, "--data-dir",
                   "data")
     is_all_there(broker)
     broker.stop()
