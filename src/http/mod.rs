@@ -27,22 +27,15 @@ const MANAGEMENT_TAGS: [&str; 4] = ["administrator", "monitoring", "policymaker"
 pub struct State {
     broker: Arc<Broker>,
     ports: Arc<[u16]>,
-    connections_max: Option<u64>,
     node: Arc<str>,
 }
 
 impl State {
     /// The state behind the handlers; `ports` are those that anything listens on.
-    pub fn new(
-        broker: Arc<Broker>,
-        ports: Vec<u16>,
-        connections_max: Option<u64>,
-        node: String,
-    ) -> Self {
+    pub fn new(broker: Arc<Broker>, ports: Vec<u16>, node: String) -> Self {
         Self {
             broker,
             ports: ports.into(),
-            connections_max,
             node: node.into(),
         }
     }
@@ -118,7 +111,7 @@ async fn is_ready(Shared(state): Shared<State>) -> Response {
 
 async fn below_connection_limit(Shared(state): Shared<State>) -> Response {
     let connections = state.broker.registry().connection_count() as u64;
-    match state.connections_max {
+    match state.broker.connections_max() {
         Some(limit) if connections >= limit => failed(
             json!({"connections": connections, "limit": limit}),
             "node connection limit is reached",
@@ -133,7 +126,7 @@ async fn alarms(
     headers: HeaderMap,
 ) -> Response {
     if let Err(refused) = authorise(&state, peer.ip(), &headers) {
-        return refused;
+        return *refused;
     }
     let mut on = Vec::new();
     if state.broker.alarms().is_memory_low() {
@@ -158,7 +151,7 @@ async fn port_listener(
     Path(port): Path<String>,
 ) -> Response {
     if let Err(refused) = authorise(&state, peer.ip(), &headers) {
-        return refused;
+        return *refused;
     }
     let Ok(port) = port.parse::<u16>() else {
         return (
@@ -179,23 +172,18 @@ async fn port_listener(
 }
 
 /// Basic authentication of a user with a management tag (http-api.md, section 1).
-fn authorise(state: &State, peer: IpAddr, headers: &HeaderMap) -> Result<(), Response> {
+fn authorise(state: &State, peer: IpAddr, headers: &HeaderMap) -> Result<(), Box<Response>> {
     let Some(credentials) = headers.get(header::AUTHORIZATION) else {
-        return Err((
+        let challenge = "Basic realm=\"RabbitMQ Management\"";
+        let response = (
             StatusCode::UNAUTHORIZED,
-            [(
-                header::WWW_AUTHENTICATE,
-                "Basic realm=\"RabbitMQ Management\"",
-            )],
-        )
-            .into_response());
+            [(header::WWW_AUTHENTICATE, challenge)],
+        );
+        return Err(Box::new(response.into_response()));
     };
     let refused = |error: &str, reason: &str| {
-        (
-            StatusCode::UNAUTHORIZED,
-            Json(json!({"error": error, "reason": reason})),
-        )
-            .into_response()
+        let body = Json(json!({"error": error, "reason": reason}));
+        Box::new((StatusCode::UNAUTHORIZED, body).into_response())
     };
     let user = credentials
         .to_str()

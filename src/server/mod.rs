@@ -167,7 +167,6 @@ impl Server {
                         .chain(&http_at)
                         .map(SocketAddr::port)
                         .collect(),
-                    self.settings.limits.connections_max.map(u64::from),
                     self.settings.node.name.clone(),
                 ),
             ));
