@@ -23,7 +23,7 @@ pub fn generated_path() -> PathBuf {
     ))
 }
 
-/// The generated file as it should be: [`generate`] of the description beside this crate, formatted by rustfmt.
+/// The generated file as it should be: [`generate()`] of the description beside this crate, formatted by rustfmt.
 ///
 /// # Errors
 /// The description does not parse, or rustfmt cannot be run.

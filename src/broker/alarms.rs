@@ -31,7 +31,7 @@ pub struct AlarmReading {
 }
 
 impl Alarms {
-    /// The reason in `connection.blocked`, `None` when no alarm is on (behaviour 1.1).
+    /// The reason in `connection.blocked`, `None` when no alarm is on (`rabbit_reader.erl`).
     pub fn reason(&self) -> Option<&'static str> {
         match self.state.load(Ordering::Acquire) {
             0 => None,

@@ -32,7 +32,10 @@ impl Courier {
             for letter in std::mem::take(&mut self.effects.dead_letters) {
                 self.publish_dead_letter(broker, letter, now);
             }
-            // After the dead letters, which name the queue that they left.
+            if !self.effects.dead_letters.is_empty() {
+                continue;
+            }
+            // After the last dead letter: each names the queue that it left, to find its virtual host.
             for (id, reason) in std::mem::take(&mut self.effects.deletions) {
                 tracing::debug!(target: "haremq::queue", queue = %id, ?reason, "the queue ends");
                 broker.end_queue(id, &mut self.effects);

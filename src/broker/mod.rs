@@ -1,18 +1,19 @@
 //! The broker: what exists, and who may do what with it.
 //!
-//! In come commands of connections (through their [`Executor`]s), deadlines and definitions; out go
+//! In come commands of connections (through their [`ConnectionExecutor`]s), deadlines and definitions; out go
 //! deliveries in the inboxes of consumers and changes for the definition store. It knows neither frames
 //! nor sockets nor HTTP.
 //!
 //! # The order of locks
-//! 1. [`vhost::Vhost::topology`], for whatever declares, deletes, binds or unbinds
-//! 2. an exchange's lock ([`vhost::ExchangeCell`])
+//! 1. [`Vhost::topology`], for whatever declares, deletes, binds or unbinds
+//! 2. an exchange's lock (`vhost::ExchangeCell`)
 //! 3. a queue's lock (inside [`crate::queue::QueueHandle`])
-//! 4. an inbox's lock (inside [`crate::queue::Inbox`]), the timers' entries, the registry's maps
+//! 4. an inbox's lock (inside [`crate::queue::Inbox`]), a channel's window, the timers' entries, the maps
 //!
 //! A lock is only taken while holding those above it, never two of the same kind. A guard of a map is
-//! dropped before anything else is locked. Nothing awaits, reads a file or waits for the store under one;
-//! changes are handed to the store under the first, which only queues them, so that it keeps their order.
+//! dropped before a lock above it is taken. Nothing awaits or reads a file under one, and nothing waits for the
+//! store but a declare that finds all reserved queue ids taken (`DefinitionStore::allocate_queue_id`). Changes
+//! are handed to the store under the first lock, which only queues them, so that it keeps their order.
 
 mod alarms;
 mod clock;

@@ -1,6 +1,6 @@
 //! Direct reply-to: the consumers of `amq.rabbitmq.reply-to`, by the token in the rewritten `reply-to`.
 //!
-//! RabbitMQ's document "Direct Reply-to" and behaviour.md 2.10 fix the rules: one consumer a channel,
+//! RabbitMQ's document "Direct Reply-to" fixes the rules: one consumer a channel,
 //! no acknowledgement, no queue behind it, a reply to a requester that is gone is dropped.
 
 use std::sync::Arc;

@@ -102,7 +102,7 @@ impl Broker {
     ///
     /// # Errors
     /// 403 for a reserved name, 405 for another connection's exclusive queue, 406 for arguments that are
-    /// wrong or differ, 406 at the limit of queues (behaviour.md 2.3).
+    /// wrong or differ, 406 at the limit of queues.
     pub fn declare_queue<'v>(
         &self,
         vhost: &'v Vhost,

@@ -101,11 +101,19 @@ struct ServeArguments {
     /// The folder of everything that survives a restart [default: ./haremq-data].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// Where AMQP is served; repeatable [default: 127.0.0.1:5672, [::1]:5672].
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Where AMQP is served. The help's brackets would be links in a comment.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        help = "Where AMQP is served; repeatable [default: 127.0.0.1:5672, [::1]:5672]"
+    )]
     amqp: Vec<String>,
-    /// Where the HTTP API is served, or none; repeatable [default: 127.0.0.1:15672, [::1]:15672].
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Where HTTP is served.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        help = "Where the HTTP API is served, or none; repeatable [default: 127.0.0.1:15672, [::1]:15672]"
+    )]
     http: Vec<String>,
     /// A definitions file in RabbitMQ's JSON form, imported at every start.
     #[arg(long, value_name = "FILE")]

@@ -125,8 +125,8 @@ async fn alarms(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refused) = authorise(&state, peer.ip(), &headers) {
-        return *refused;
+    if let Some(refused) = refusal(&state, peer.ip(), &headers) {
+        return refused;
     }
     let mut on = Vec::new();
     if state.broker.alarms().is_memory_low() {
@@ -150,8 +150,8 @@ async fn port_listener(
     headers: HeaderMap,
     Path(port): Path<String>,
 ) -> Response {
-    if let Err(refused) = authorise(&state, peer.ip(), &headers) {
-        return *refused;
+    if let Some(refused) = refusal(&state, peer.ip(), &headers) {
+        return refused;
     }
     let Ok(port) = port.parse::<u16>() else {
         return (
@@ -171,19 +171,17 @@ async fn port_listener(
     )
 }
 
-/// Basic authentication of a user with a management tag (http-api.md, section 1).
-fn authorise(state: &State, peer: IpAddr, headers: &HeaderMap) -> Result<(), Box<Response>> {
+/// What a request without the credentials of a user with a management tag is answered; `None` lets it through.
+fn refusal(state: &State, peer: IpAddr, headers: &HeaderMap) -> Option<Response> {
     let Some(credentials) = headers.get(header::AUTHORIZATION) else {
         let challenge = "Basic realm=\"RabbitMQ Management\"";
-        let response = (
-            StatusCode::UNAUTHORIZED,
-            [(header::WWW_AUTHENTICATE, challenge)],
+        return Some(
+            (
+                StatusCode::UNAUTHORIZED,
+                [(header::WWW_AUTHENTICATE, challenge)],
+            )
+                .into_response(),
         );
-        return Err(Box::new(response.into_response()));
-    };
-    let refused = |error: &str, reason: &str| {
-        let body = Json(json!({"error": error, "reason": reason}));
-        Box::new((StatusCode::UNAUTHORIZED, body).into_response())
     };
     let user = credentials
         .to_str()
@@ -193,16 +191,19 @@ fn authorise(state: &State, peer: IpAddr, headers: &HeaderMap) -> Result<(), Box
         .and_then(|decoded| String::from_utf8(decoded).ok())
         .and_then(|pair| {
             let (name, password) = pair.split_once(':')?;
-            state
-                .broker
-                .directory()
-                .check_password(name, password.as_bytes(), peer.to_canonical().is_loopback())
+            let is_loopback = peer.to_canonical().is_loopback();
+            let directory = state.broker.directory();
+            directory
+                .check_password(name, password.as_bytes(), is_loopback)
                 .ok()
-        })
-        .ok_or_else(|| refused("not_authorized", "Not_Authorized"))?;
-    if MANAGEMENT_TAGS.iter().any(|tag| user.has_tag(tag)) {
-        Ok(())
-    } else {
-        Err(refused("not_authorised", "Not management user"))
-    }
+        });
+    let (error, reason) = match user {
+        None => ("not_authorized", "Not_Authorized"),
+        Some(user) if !MANAGEMENT_TAGS.iter().any(|tag| user.has_tag(tag)) => {
+            ("not_authorised", "Not management user")
+        }
+        Some(_) => return None,
+    };
+    let body = Json(json!({"error": error, "reason": reason}));
+    Some((StatusCode::UNAUTHORIZED, body).into_response())
 }

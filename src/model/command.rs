@@ -215,7 +215,7 @@ pub struct Settlement {
     pub outcome: SettlementOutcome,
 }
 
-/// The ways in which a delivery can end (behaviour 2.8, 2.9).
+/// The ways in which a delivery can end (RabbitMQ's documents "Negative Acknowledgements" and "Quorum Queues").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettlementOutcome {
     /// `basic.ack`.
@@ -276,6 +276,8 @@ pub enum Reply {
     Committed {
         /// Unroutable mandatory publishes.
         returned: Vec<usize>,
+        /// Whether a queue rejected a publish: instead of the answer the channel ends with 406.
+        is_partial: bool,
     },
 }
 

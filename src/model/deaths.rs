@@ -1,7 +1,7 @@
 //! How often a message was dead-lettered, and where: the history behind the header `x-death`.
 //!
 //! Plain data that travels with the message apart from its headers, because a publisher's own `x-death`
-//! counts for nothing (behaviour 2.8).
+//! counts for nothing (RabbitMQ's `mc.erl`, since 4.0).
 
 use std::fmt;
 

@@ -28,7 +28,7 @@ pub struct Delivery {
     pub counts: Option<RedeliveryCounts>,
 }
 
-/// A quorum queue's counters (behaviour 2.9): `x-acquired-count` and `x-delivery-count`.
+/// A quorum queue's counters (`rabbit_fifo_client.erl`): `x-acquired-count` and `x-delivery-count`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RedeliveryCounts {
     /// Hand-outs before this one.
@@ -50,7 +50,7 @@ pub enum InboxEvent {
         consumer: ConsumerId,
     },
     /// The consumer kept a delivery for too long: the queue ended it and took its deliveries back. Clients
-    /// that cannot hear `basic.cancel` lose the channel (behaviour 2.3).
+    /// that cannot hear `basic.cancel` lose the channel (`rabbit_channel.erl`).
     ConsumerTimedOut {
         /// The channel of the consumer.
         channel: ChannelNumber,

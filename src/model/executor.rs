@@ -105,7 +105,7 @@ pub trait Executor {
     /// Publishes a message.
     ///
     /// # Errors
-    /// Missing exchange, lacking permission, bad properties: as behaviour.md 2.3 lists them.
+    /// Missing exchange, lacking permission, bad properties: as `rabbit_channel.erl` checks `basic.publish`.
     fn publish(&mut self, channel: ChannelNumber, publish: Publish<'_>)
     -> Result<Routing, Refusal>;
 

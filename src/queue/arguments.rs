@@ -30,7 +30,7 @@ impl QueueSettings {
     /// Checks and types the arguments of a queue that does not exist yet.
     ///
     /// # Errors
-    /// 406 as behaviour.md 2.3 lists them, 541 for `x-queue-master-locator`.
+    /// 406 with the texts of `rabbit_amqqueue.erl`, 541 for `x-queue-master-locator`.
     pub fn parse(
         name: &str,
         vhost: &str,

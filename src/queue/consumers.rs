@@ -24,7 +24,7 @@ pub struct NewConsumer {
     pub tag: Name,
     /// Its deliveries are settled by being sent.
     pub no_ack: bool,
-    /// It wants to be the only one; quorum queues do not listen (behaviour 1.4).
+    /// It wants to be the only one; quorum queues do not listen.
     pub exclusive: bool,
     /// Deliveries that it may have unsettled; 0 for no limit.
     pub prefetch: u32,

@@ -1,7 +1,7 @@
 //! What dead-lettering does to a message, and when it must stop.
 //!
 //! In: a message, the queue it leaves, the reason. Out: the message to route, with `x-death` and its
-//! neighbours in the headers (behaviour 2.8; `mc.erl`, `mc_amqpl.erl`). Routing is not known here.
+//! neighbours in the headers (RabbitMQ's document "Dead Letter Exchanges"; `mc.erl`, `mc_amqpl.erl`). Routing is not known here.
 
 use std::sync::Arc;
 

@@ -88,7 +88,7 @@ impl QueueState {
     }
 
     /// Cancels consumers whose deliveries are overdue; these return without counting as failed
-    /// (behaviour 2.9, 2.11).
+    /// (RabbitMQ's document "Consumers", acknowledgement timeout).
     fn end_slow_consumers(&mut self, now: Now, fx: &mut Effects) {
         while let Some(position) = self
             .quorum

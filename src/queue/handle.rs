@@ -318,7 +318,20 @@ impl QueueHandle {
         now: Now,
         fx: &mut Effects,
     ) -> Result<bool, Gone> {
-        self.with(fx, |state, fx| state.remove_consumer(consumer, now, fx))
+        self.remove_consumers(&[consumer], now, fx)
+    }
+
+    /// Takes several consumers out at once, as at the end of their channel. `false` if none of them was there.
+    ///
+    /// # Errors
+    /// The queue is gone.
+    pub fn remove_consumers(
+        &self,
+        consumers: &[ConsumerId],
+        now: Now,
+        fx: &mut Effects,
+    ) -> Result<bool, Gone> {
+        self.with(fx, |state, fx| state.remove_consumers(consumers, now, fx))
     }
 
     /// A refused consumer has room again, in its inbox or its channel's window.

@@ -1,5 +1,5 @@
 //! What happens when a queue is full. Limits count ready messages and the bytes of their bodies
-//! (behaviour 2.6); a quorum queue counts those too that wait for a retry, and dead letters that have not
+//! (RabbitMQ's document "Queue Length Limit"); a quorum queue counts those too that wait for a retry, and dead letters that have not
 //! arrived (`rabbit_fifo.erl`, `is_over_limit/1`).
 
 use super::effects::Effects;

@@ -2,8 +2,8 @@
 //! letters that stay until they have arrived.
 //!
 //! In: entries with the time at which they are due, hand-outs with the time by which they must be
-//! settled, dead letters. Out: those whose time has come. Classic queues have none of this (behaviour
-//! 1.6, 2.9, 2.11).
+//! settled, dead letters. Out: those whose time has come. Classic queues have none of this
+//! (RabbitMQ's document "Quorum Queues", `rabbit_fifo.erl`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -151,7 +151,7 @@ impl Ready {
     }
 
     /// Takes an entry that has expired and stands at the head of its lane; expiry is seen only there
-    /// (behaviour 2.6).
+    /// (RabbitMQ's document "Time-To-Live and Expiration").
     pub fn pop_expired(&mut self, now_ms: WallMs) -> Option<Entry> {
         if self.expiring == 0 {
             return None;

@@ -9,10 +9,10 @@ use crate::model::Name;
 /// Failed deliveries that a quorum queue allows when nothing else is said (since RabbitMQ 4.0).
 pub const DELIVERY_LIMIT_DEFAULT: u32 = 20;
 
-/// What a quorum queue makes of "no prefetch limit" (behaviour 1.4).
+/// What a quorum queue makes of "no prefetch limit" (`rabbit_quorum_queue.erl`).
 pub const QUORUM_PREFETCH_MAX: u32 = 2000;
 
-/// Time to settle a delivery of a quorum queue, by default (behaviour 2.11).
+/// Time to settle a delivery of a quorum queue, by default (`consumer_timeout` of RabbitMQ's document "Consumers").
 pub const CONSUMER_TIMEOUT_MS_DEFAULT: u64 = 1_800_000;
 
 /// What happens when a queue is full.
@@ -231,7 +231,7 @@ impl EffectiveSettings {
     }
 
     /// The level at which a message of this priority waits: the maximum at most; a quorum queue takes 4
-    /// for none, a classic one 0 (behaviour 2.6).
+    /// for none, a classic one 0.
     pub fn level(&self, priority: Option<u8>) -> u8 {
         let absent = match self.kind {
             QueueKind::Classic => 0,

@@ -152,6 +152,7 @@ impl QueueState {
         let level = self.settings.level(entry.message.facts().priority());
         self.ready.push(entry, level);
         self.drop_overflow(fx);
+        self.expire_heads(now, fx);
         self.assign(now, fx);
         Published::Accepted(position)
     }
@@ -203,9 +204,15 @@ impl QueueState {
         true
     }
 
-    /// Hands out what settlements made possible, and drops what returns made too much.
+    /// Drops what returns made too much and what expired while it was held, and hands out what settlements made possible
+    /// (`rabbit_amqqueue_process:requeue_and_run/3`). An auto-delete queue whose last consumer went does none of this:
+    /// RabbitMQ stops it before it takes anything back (`rabbit_amqqueue_process:handle_ch_down/2`).
     pub fn after_settlements(&mut self, now: Now, fx: &mut Effects) {
+        if self.is_ending {
+            return;
+        }
         self.drop_overflow(fx);
+        self.expire_heads(now, fx);
         self.assign(now, fx);
     }
 
@@ -305,9 +312,16 @@ impl QueueState {
         Ok(())
     }
 
-    /// A consumer ends; what it holds stays unsettled. `false` if it is not there.
-    pub fn remove_consumer(&mut self, id: ConsumerId, now: Now, fx: &mut Effects) -> bool {
-        if self.consumers.remove(id).is_none() {
+    /// Consumers end; what they hold stays unsettled. `false` if none of them is there.
+    ///
+    /// Those of a channel that ends go all at once: while one of them is left, it could still be given a message, which
+    /// nobody would ever see.
+    pub fn remove_consumers(&mut self, ids: &[ConsumerId], now: Now, fx: &mut Effects) -> bool {
+        let removed = ids
+            .iter()
+            .filter(|id| self.consumers.remove(**id).is_some())
+            .count();
+        if removed == 0 {
             return false;
         }
         self.consumer_gone(now, fx);

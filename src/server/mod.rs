@@ -378,7 +378,7 @@ pub fn session_settings(settings: &Settings) -> SessionSettings {
     }
 }
 
-/// What `connection.start` tells of the server: RabbitMQ's keys in its order (behaviour.md 2.1), because
+/// What `connection.start` tells of the server: RabbitMQ's keys in its order (`rabbit_reader:server_properties/1`), because
 /// clients branch on product, version and capabilities; `information` names HareMQ.
 fn server_properties(settings: &Settings) -> FieldTable {
     let capabilities: FieldTable = [

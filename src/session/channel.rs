@@ -585,9 +585,13 @@ impl Channel {
                 Ok(Reply::Cancelled { deliveries }),
             ) => self.cancelled(consumer, &consumer_tag, deliveries, no_wait, cx),
             (Expected::Got { no_ack }, Ok(Reply::Got(got))) => self.got(got, no_ack, cx),
-            (Expected::Committed { mandatory }, Ok(Reply::Committed { returned })) => {
-                self.tx_committed(&mandatory, &returned, cx);
-            }
+            (
+                Expected::Committed { mandatory },
+                Ok(Reply::Committed {
+                    returned,
+                    is_partial,
+                }),
+            ) => return self.tx_committed(&mandatory, &returned, is_partial, cx),
             (expected, Ok(reply)) => {
                 return Err(Refusal::internal_error(format!(
                     "unexpected reply {reply:?} to {expected:?}"

@@ -101,12 +101,15 @@ impl Channel {
         self.run(command, Expected::Committed { mandatory }, cx)
     }
 
+    /// What could not be routed comes back first, even if some queue rejected another publish (`rabbit_channel.erl`,
+    /// `maybe_complete_tx`).
     pub(super) fn tx_committed(
         &mut self,
         mandatory: &[(usize, SharedMessage)],
         returned: &[usize],
+        is_partial: bool,
         cx: &mut Context<'_, impl Executor>,
-    ) {
+    ) -> Result<(), Refusal> {
         let returned: BTreeSet<usize> = returned.iter().copied().collect();
         for (index, message) in mandatory {
             if returned.contains(index) {
@@ -116,7 +119,11 @@ impl Channel {
                 });
             }
         }
+        if is_partial {
+            return Err(Refusal::precondition_failed("partial tx completion"));
+        }
         self.reply(&Method::TxCommitOk(tx::CommitOk), cx.output);
+        Ok(())
     }
 
     /// Publishes are dropped; deliveries are unsettled again, and not delivered again.

@@ -10,6 +10,7 @@
 //! haremq-format    one line, the number of the format: 1
 //! meta/            the catalogue of definitions, a sled 0.34 database (see `definitions`)
 //! meta.json        the same in RabbitMQ's definitions format, from which a damaged catalogue is rebuilt
+//! meta.json.prev   the export before that one
 //! meta.damaged-T/  a catalogue that could not be opened at time T (milliseconds since 1970), set aside
 //! ```
 

@@ -1,4 +1,4 @@
-//! Alarms of memory and disk (behaviour 1.1, 1.5).
+//! Alarms of memory and disk.
 
 use haremq::protocol::{Method, connection};
 

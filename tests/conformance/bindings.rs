@@ -1,4 +1,4 @@
-//! Bindings of queues and exchanges, direct and fanout routing, CC and BCC (behaviour 1.2, 1.3, 2.4, 2.7).
+//! Bindings of queues and exchanges, direct and fanout routing, CC and BCC.
 
 use haremq::protocol::{exchange, queue};
 

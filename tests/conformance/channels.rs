@@ -1,4 +1,4 @@
-//! Channels: opening, closing, errors that end them, flow (behaviour 1.1, 2.2, 2.3).
+//! Channels: opening, closing, errors that end them, flow.
 
 use haremq::protocol::{Method, Properties, basic, channel, frame, queue};
 

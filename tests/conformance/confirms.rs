@@ -1,4 +1,4 @@
-//! Publisher confirms and mandatory returns (behaviour 1.5, 2.12).
+//! Publisher confirms and mandatory returns.
 
 use haremq::protocol::{Method, basic, confirm, frame};
 

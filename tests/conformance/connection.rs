@@ -1,4 +1,4 @@
-//! The handshake and the end of a connection (behaviour 1.1, 1.10, 2.1).
+//! The handshake and the end of a connection.
 
 use haremq::model::Refusal;
 use haremq::protocol::{Method, ReplyCode, Value, access, basic, channel, connection, queue};

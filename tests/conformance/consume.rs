@@ -1,4 +1,4 @@
-//! Consumers: tags, cancelling, exclusive ones, gets (behaviour 1.4, 2.3, 2.11).
+//! Consumers: tags, cancelling, exclusive ones, gets.
 
 use haremq::protocol::{Method, basic, queue};
 

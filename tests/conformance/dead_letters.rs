@@ -1,4 +1,4 @@
-//! Dead letters (behaviour 1.6, 2.8).
+//! Dead letters.
 
 use haremq::protocol::{Properties, Value, queue};
 

@@ -1,4 +1,4 @@
-//! The type of queues that name none (behaviour 1.3).
+//! The type of queues that name none.
 
 use haremq::protocol::{Method, queue};
 

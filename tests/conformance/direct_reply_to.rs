@@ -1,4 +1,4 @@
-//! Direct reply-to (behaviour 1.2, 2.3, 2.10).
+//! Direct reply-to.
 
 use haremq::protocol::{Properties, basic, exchange, queue};
 

@@ -1,4 +1,4 @@
-//! The form of errors, and the order in which things are checked (behaviour 2.3, 2.5).
+//! The form of errors, and the order in which things are checked.
 
 use haremq::protocol::{Method, Properties, basic, queue};
 

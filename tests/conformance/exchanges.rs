@@ -1,4 +1,4 @@
-//! Exchanges: which there are, their flags, declaring and deleting, the default one (behaviour 1.2, 2.3, 2.7).
+//! Exchanges: which there are, their flags, declaring and deleting, the default one.
 
 use haremq::protocol::{basic, exchange, queue};
 

@@ -1,4 +1,4 @@
-//! Time to live of messages and queues (behaviour 1.3, 2.6).
+//! Time to live of messages and queues.
 
 use haremq::protocol::{Properties, basic};
 

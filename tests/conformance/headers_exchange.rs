@@ -1,4 +1,4 @@
-//! Headers exchanges (behaviour 1.2, 2.7).
+//! Headers exchanges.
 
 use haremq::protocol::{FieldTable, Value};
 

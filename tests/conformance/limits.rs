@@ -1,4 +1,4 @@
-//! Limits of connections, channels, queues and exchanges (behaviour 1.1, 1.2, 1.3, 2.2).
+//! Limits of connections, channels, queues and exchanges.
 
 use haremq::auth::UserLimits;
 use haremq::protocol::{channel, connection};

@@ -1,4 +1,4 @@
-//! Limits of length, overflow, and priorities (behaviour 1.3, 2.6).
+//! Limits of length, overflow, and priorities.
 
 use haremq::protocol::{Properties, Value};
 

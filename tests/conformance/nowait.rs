@@ -1,4 +1,4 @@
-//! Methods with no-wait: done without an answer, errors told all the same (behaviour 2.3, 2.4).
+//! Methods with no-wait: done without an answer, errors told all the same.
 
 use haremq::protocol::{basic, exchange, queue};
 

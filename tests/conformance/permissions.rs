@@ -1,4 +1,4 @@
-//! Permissions on names and topics (behaviour 1.10, 2.3, 2.5).
+//! Permissions on names and topics.
 
 use haremq::protocol::{Properties, basic, exchange, queue};
 

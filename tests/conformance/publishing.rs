@@ -1,4 +1,4 @@
-//! What a publish must be, and what is kept of it (behaviour 1.1, 1.5, 2.3).
+//! What a publish must be, and what is kept of it.
 
 use haremq::protocol::{FieldTable, Method, Properties, Value, basic, frame};
 

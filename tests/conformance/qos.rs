@@ -1,4 +1,4 @@
-//! Prefetch (behaviour 1.4, 2.11).
+//! Prefetch.
 
 use haremq::protocol::basic;
 

@@ -1,4 +1,4 @@
-//! Arguments of queues: which values are refused, and in which words (behaviour 1.3, 2.3).
+//! Arguments of queues: which values are refused, and in which words.
 
 use haremq::protocol::{Value, queue};
 

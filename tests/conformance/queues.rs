@@ -1,4 +1,4 @@
-//! Queues: names, flags, deleting, purging (behaviour 1.3, 2.3, 2.4).
+//! Queues: names, flags, deleting, purging.
 
 use haremq::protocol::{Method, basic, queue};
 

@@ -1,4 +1,4 @@
-//! Quorum queues on one node (behaviour 1.4, 1.6, 1.8, 2.3, 2.9, 2.11).
+//! Quorum queues on one node.
 
 use haremq::protocol::{Properties, Value, basic, queue};
 
@@ -528,4 +528,28 @@ fn recover_returns_without_counting_a_failure() {
     let message = client.get("q");
     assert!(message.redelivered);
     assert_eq!(counters(&message).1.unwrap_or(0), 0);
+}
+
+#[test]
+fn a_consumer_that_takes_too_long_and_cannot_hear_it_loses_its_channel() {
+    let node = Node::start();
+    let mut client = node.socket();
+    client.begin();
+    client.start_ok("PLAIN", b"\0guest\0guest", &[]);
+    client.tune();
+    client.send(haremq::protocol::connection::Open {
+        virtual_host: short("/"),
+    });
+    client.expect(haremq::protocol::connection::OpenOk);
+    client.open_channel(1);
+    client.declare("q", &quorum(&[("x-consumer-timeout", 1000.into())]));
+    client.publish("", "q", "a");
+    client.consume("q", "c");
+    client.expect_delivery("a");
+    node.advance(1000);
+    let text = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. \
+                Timeout value used: 1000 ms. This timeout value can be configured, \
+                see consumers doc guide to learn more";
+    client.expect_channel_close(406, text, (0, 0));
+    assert_eq!(node.client().counts("q"), (1, 0));
 }

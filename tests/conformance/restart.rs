@@ -1,4 +1,4 @@
-//! What is there after a restart (behaviour 1.2, 1.3, 2.7).
+//! What is there after a restart.
 
 use haremq::protocol::{exchange, queue};
 

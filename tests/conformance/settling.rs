@@ -1,4 +1,4 @@
-//! Acknowledging, rejecting, requeueing, recovering (behaviour 1.4, 2.3, 2.9).
+//! Acknowledging, rejecting, requeueing, recovering.
 
 use haremq::protocol::basic;
 

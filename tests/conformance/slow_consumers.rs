@@ -1,4 +1,4 @@
-//! Clients that do not read, and queues that are emptied from several sides (behaviour 1.4, 2.9).
+//! Clients that do not read, and queues that are emptied from several sides.
 
 use crate::support::Node;
 

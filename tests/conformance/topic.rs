@@ -1,4 +1,4 @@
-//! Topic exchanges (behaviour 1.2, 2.7).
+//! Topic exchanges.
 
 use crate::support::Node;
 

@@ -1,4 +1,4 @@
-//! Transactions (behaviour 1.5, 2.12).
+//! Transactions.
 
 use haremq::protocol::tx;
 

@@ -1,4 +1,4 @@
-//! What is negotiated, heartbeats, and frames that break the rules (behaviour 1.1, 2.2).
+//! What is negotiated, heartbeats, and frames that break the rules.
 
 use haremq::protocol::{FRAME_END, Method, basic, channel, connection, frame, queue};
 

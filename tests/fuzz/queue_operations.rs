@@ -477,7 +477,7 @@ impl World {
         pair.consumers.remove(&id);
         let removed = pair
             .real
-            .remove_consumer(ConsumerId(id), self.now, &mut self.fx);
+            .remove_consumers(&[ConsumerId(id)], self.now, &mut self.fx);
         assert_eq!(removed, Ok(true));
     }
 

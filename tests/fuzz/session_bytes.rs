@@ -119,6 +119,7 @@ impl Chaos {
             }
             Command::Commit { publishes, .. } => Reply::Committed {
                 returned: (0..publishes.len()).collect(),
+                is_partial: self.random.one_in(4),
             },
             _ => Reply::Done,
         }

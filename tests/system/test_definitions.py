@@ -90,7 +90,7 @@ def import_offline(context):
     contains(out, "0 definitions imported", "report")
     broker = context.broker()
     is_all_there(broker)
-    context.fails(69, "data folder data is in use by another haremq", "definitions", "import", file, "--data-dir",
+    context.fails(75, "data folder data is in use by another haremq", "definitions", "import", file, "--data-dir",
                   "data")
     is_all_there(broker)
     broker.stop()
@@ -217,3 +217,21 @@ def export_follows(context):
             return False
 
     eventually(is_exported, "the queue is in meta.json")
+
+
+@test("a first start with definitions makes no default user and no default vhost")
+def no_default_user(context):
+    file = context.write("defs.json", {"users": [user("ann")], "vhosts": [{"name": "shop"}],
+                                       "permissions": [permission("ann", vhost="shop")]})
+    broker = context.broker("--load-definitions", file)
+    with refused("connection", 403, "Login was refused using authentication mechanism PLAIN. "
+                                    "For details see the broker logfile."):
+        broker.connect(capabilities=["authentication_failure_close"])
+    with refused("connection", 530, "vhost / not found"):
+        broker.connect(user="ann", password="pw")
+    broker.connect(user="ann", password="pw", vhost="shop").close()
+    broker.stop()
+    broker = context.broker()
+    broker.connect(user="ann", password="pw", vhost="shop").close()
+    with refused("connection", 530, "vhost / not found"):
+        broker.connect(user="ann", password="pw")

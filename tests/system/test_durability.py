@@ -27,9 +27,9 @@ def restart(context):
                               ("inner", {"durable": True, "internal": True, "auto_delete": True}),
                               ("alternate", {"durable": True, "arguments": {"alternate-exchange": "kept"}})]:
             channel.call("exchange.declare", exchange=name, type="direct", **options)
-        for source, destination, key in [("kept", "durable", "a"), ("kept", "transient", "b"), ("gone", "durable", "c"),
-                                         ("amq.topic", "durable", "t.#"), ("inner", "durable", "e"),
-                                         ("kept", "mine", "f")]:
+        for source, destination, key in [
+                ("kept", "durable", "a"), ("kept", "transient", "b"), ("gone", "durable", "c"),
+                ("amq.topic", "durable", "t.#"), ("inner", "durable", "e"), ("kept", "mine", "f")]:
             channel.call("queue.bind", queue=destination, exchange=source, routing_key=key)
         channel.call("queue.bind", queue="durable", exchange="amq.headers", routing_key="h",
                      arguments={"x-match": "all-with-x", "deep": {"list": [1, "two", True]}})
@@ -113,7 +113,7 @@ def without(state, kind, name):
 
 
 def work(broker, model, candidates, answered, errors):
-    """Operations without end. `candidates` are the states that may be there: what was answered, then each step after."""
+    """Operations without end. `candidates`: the state that was answered, then the states after each step under way."""
     try:
         channel = broker.connect().channel()
         while True:

@@ -43,8 +43,9 @@ def open_checks(context):
 @test("checks with a login: alarms and listeners, for users with a tag of the management")
 def closed_checks(context):
     file = context.write("defs.json", {
-        "users": [user("plain"), user("watcher", tags=["monitoring"])], "vhosts": [{"name": "/"}],
-        "permissions": [permission("plain")]})
+        "users": [user("guest", "guest", tags=["administrator"]), user("plain"),
+                  user("watcher", tags=["monitoring"])],
+        "vhosts": [{"name": "/"}], "permissions": [permission("plain")]})
     broker = context.broker("--load-definitions", file)
     port = CHECKS + "port-listener/%d"
     for path in (CHECKS + "alarms", CHECKS + "local-alarms", port % broker.port, port % broker.http_port):

@@ -76,10 +76,11 @@ def first_boot(context):
 @test("guest comes from loopback only, others from everywhere")
 def loopback_only(context):
     address = other_address()
-    file = context.write("defs.json", {"users": [user("ann")], "vhosts": [{"name": "/"}],
-                                       "permissions": [permission("ann")]})
+    file = context.write("defs.json", {
+        "users": [user("guest", "guest"), user("ann")], "vhosts": [{"name": "/"}],
+        "permissions": [permission("guest"), permission("ann")]})
     broker = context.spawn("--data-dir", "data", "--amqp", "0.0.0.0:0", "--http", "0.0.0.0:0", "--load-definitions",
-                           file).until_ready()
+                           file, environment=IMPATIENT).until_ready()
     broker.connect().close()
     broker.connect(host="127.0.0.9").close()
     is_refused(broker.port, host=address)

@@ -184,10 +184,10 @@ def port_in_use(context):
     context.fails(69, "this machine has no such address", "--amqp", "192.0.2.77:5672", "--http", "none")
 
 
-@test("a data folder in use is one line and 69, and the first broker goes on")
+@test("a data folder in use is one line and 75, and the first broker goes on")
 def folder_in_use(context):
     broker = context.broker()
-    context.fails(69, "data folder data is in use by another haremq", "--data-dir", "data", "--amqp",
+    context.fails(75, "data folder data is in use by another haremq", "--data-dir", "data", "--amqp",
                   "127.0.0.1:0", "--http", "none")
     broker.connect().close()
     broker.kill()
@@ -209,7 +209,7 @@ def bad_folder(context):
         context.write("strange/haremq-format", content)
         context.fails(code, part, "--data-dir", "strange", *listen)
     os.makedirs(context.path("unreadable", "haremq-format"))
-    context.fails(66, "data folder unreadable cannot be read", "--data-dir", "unreadable", *listen)
+    context.fails(77, "data folder unreadable cannot be read", "--data-dir", "unreadable", *listen)
     equal(sorted(os.listdir(context.path("strange"))), ["haremq-format", "haremq.lock"], "files made")
 
 

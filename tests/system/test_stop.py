@@ -35,7 +35,9 @@ def stops(context, number):
     contains(broker.log, "stopping connections=", "log")
     equal(broker.log.strip().splitlines()[-1].split("haremq::server: ")[-1], "stopped", "last line")
     again = context.broker()
-    again.connect().channel().declare("q", passive=True)
+    connection = again.connect()
+    connection.channel().declare("q", passive=True)
+    connection.close()
     assert "ERROR" not in again.log and "WARN" not in again.log, again.log
     again.stop()
 

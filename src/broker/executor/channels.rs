@@ -1,12 +1,12 @@
 //! What the broker keeps of a channel: its consumers, its prefetch, its reply consumer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::ConnectionExecutor;
 use super::known::KnownQueues;
 use crate::model::{
-    ChannelNumber, ChannelWindow, ConsumerId, Execution, Refusal, Reply, Settlement,
+    ChannelNumber, ChannelWindow, ConsumerId, Execution, QueueId, Refusal, Reply, Settlement,
     SettlementOutcome, Unsettled,
 };
 use crate::queue::QueueHandle;
@@ -69,16 +69,24 @@ impl ConnectionExecutor {
         if let Some((_, name)) = &context.reply {
             self.broker.reply_consumers.remove(name);
         }
-        // In the order in which they came, so that the next single active consumer does not depend on a hash.
-        let mut consumers: Vec<_> = context.consumers.iter().collect();
-        consumers.sort_unstable_by_key(|(consumer, _)| **consumer);
-        for (consumer, handle) in consumers {
+        for (handle, consumers) in by_queue(context.consumers) {
             // A queue deleted meanwhile has no consumers.
-            let _ = handle.remove_consumer(*consumer, self.now, &mut self.courier.effects);
+            let _ = handle.remove_consumers(&consumers, self.now, &mut self.courier.effects);
         }
         self.return_unsettled(unsettled.into_iter());
         self.return_unsent(channel);
         self.flush_gathered();
+        self.carry_out();
+    }
+
+    /// Takes all consumers of the connection out of their queues.
+    pub(super) fn remove_all_consumers(&mut self) {
+        let contexts = self.channels.values_mut();
+        let consumers = contexts.flat_map(|context| std::mem::take(&mut context.consumers));
+        for (handle, consumers) in by_queue(consumers.collect()) {
+            // A queue deleted meanwhile has no consumers.
+            let _ = handle.remove_consumers(&consumers, self.now, &mut self.courier.effects);
+        }
         self.carry_out();
     }
 
@@ -148,4 +156,19 @@ impl ConnectionExecutor {
         self.carry_out();
         Ok(Execution::done(Reply::Done))
     }
+}
+
+/// Consumers by their queue, in the order in which queues were declared and consumers started.
+fn by_queue(
+    consumers: HashMap<ConsumerId, QueueHandle>,
+) -> impl Iterator<Item = (QueueHandle, Vec<ConsumerId>)> {
+    let mut by_queue: BTreeMap<QueueId, (QueueHandle, Vec<ConsumerId>)> = BTreeMap::new();
+    for (consumer, handle) in consumers {
+        let (_, consumers) = by_queue.entry(handle.id()).or_insert((handle, Vec::new()));
+        consumers.push(consumer);
+    }
+    by_queue.into_values().map(|(handle, mut consumers)| {
+        consumers.sort_unstable();
+        (handle, consumers)
+    })
 }

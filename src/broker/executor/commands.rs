@@ -1,6 +1,6 @@
 //! The rare methods: each command of a session against the broker, with its permission.
 //!
-//! What a command needs is RabbitMQ's table (document "Access Control", behaviour.md 2.5): permission is
+//! What a command needs is RabbitMQ's table (document "Access Control"): permission is
 //! checked before existence, so that an unauthorised name gives 403 and not 404.
 
 use std::sync::Arc;
@@ -691,10 +691,10 @@ impl ConnectionExecutor {
             self.gathered.settle(settlement);
         }
         self.flush_gathered();
-        if self.gathered.take_rejection() {
-            return Execution::refused(Refusal::precondition_failed("partial tx completion"));
-        }
-        Execution::done(Reply::Committed { returned })
+        Execution::done(Reply::Committed {
+            returned,
+            is_partial: self.gathered.take_rejection(),
+        })
     }
 }
 

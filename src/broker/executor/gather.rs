@@ -199,7 +199,7 @@ impl ConnectionExecutor {
             &mut self.courier.effects,
             &mut self.gathered.results,
         );
-        // A queue deleted meanwhile counts as done (behaviour 1.5).
+        // A queue deleted meanwhile counts as done (document "Publisher Confirms").
         if published.is_ok() {
             for (result, confirmable) in self.gathered.results.iter().zip(&batch.confirmables) {
                 if !matches!(result, Published::Rejected) {

@@ -273,6 +273,8 @@ impl Executor for ConnectionExecutor {
 
     fn prepare_end(&mut self) {
         self.origin.inbox.refuse();
+        self.flush_gathered();
+        self.remove_all_consumers();
     }
 
     fn poll_completion(&mut self) -> Option<Completion> {

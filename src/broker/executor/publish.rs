@@ -93,7 +93,7 @@ impl ConnectionExecutor {
     fn route(&mut self, channel: ChannelNumber, publish: &Publish<'_>) -> Result<Routed, Refusal> {
         let mut routed = self.route_without_reply(channel, publish)?;
         if self.is_reply(&routed.message) {
-            // Never returned, even if the requester is gone (behaviour 2.10).
+            // Never returned, even if the requester is gone (document "Direct Reply-to").
             routed.took_reply = true;
             self.deliver_reply(&routed.message);
         }
@@ -298,7 +298,7 @@ impl ConnectionExecutor {
         })
     }
 
-    /// `user-id` must be the logged-in user, unless that one may impersonate (behaviour 1.5).
+    /// `user-id` must be the logged-in user, unless that one may impersonate.
     fn check_user_id(&self, prepared: &Prepared<'_>, publish: &Publish<'_>) -> Result<(), Refusal> {
         if !publish.facts.has_user_id() {
             return Ok(());

@@ -239,3 +239,23 @@ fn an_auto_delete_queue_goes_with_its_last_consumer() {
     bench.cancel(2);
     assert_eq!(bench.deletions(), [DeletionReason::AutoDelete]);
 }
+
+#[test]
+fn consumers_that_end_together_get_nothing_from_each_other() {
+    for kind in [QueueKind::Classic, QueueKind::Quorum] {
+        let single = [("x-single-active-consumer", Value::Bool(true))];
+        let mut bench = Bench::new(kind, &single, false);
+        bench.consume(1, 1);
+        bench.consume(2, 0);
+        bench.publish_all(&["a", "b"]);
+        let both = [ConsumerId(1), ConsumerId(2)];
+        assert!(
+            bench
+                .state
+                .remove_consumers(&both, bench.now, &mut bench.fx)
+        );
+        assert_eq!((bench.got(1).len(), bench.got(2).len()), (1, 0));
+        bench.consume(3, 0);
+        assert_eq!(bench.got(3), ["b"]);
+    }
+}

@@ -126,3 +126,18 @@ fn a_quorum_queue_does_not_take_a_declare_as_use() {
     bench.pass_ms(10);
     assert_eq!(bench.deletions(), [DeletionReason::Expired]);
 }
+
+#[test]
+fn what_expired_while_it_was_held_goes_when_it_comes_back() {
+    let fields = [
+        ("x-message-ttl", Value::I32(10)),
+        ("x-dead-letter-exchange", "dlx".into()),
+    ];
+    let mut bench = Bench::classic(&fields);
+    bench.consume(1, 0);
+    bench.publish("a");
+    bench.cancel(1);
+    bench.pass_ms(11);
+    bench.settle(1, SettlementOutcome::RequeuedByNack);
+    assert_eq!(bench.dead(), [("a".to_owned(), "expired".to_owned())]);
+}

@@ -99,3 +99,18 @@ fn a_rejected_message_is_dead_lettered_once() {
     assert_eq!(bench.dead(), [("a".to_owned(), "rejected".to_owned())]);
     assert!(!bench.settle(1, SettlementOutcome::Rejected));
 }
+
+#[test]
+fn a_queue_that_ends_with_its_last_consumer_drops_nothing_that_comes_back() {
+    let fields = [
+        ("x-max-length", Value::I32(0)),
+        ("x-dead-letter-exchange", "dlx".into()),
+    ];
+    let mut bench = Bench::new(QueueKind::Classic, &fields, true);
+    bench.consume(1, 0);
+    bench.publish("a");
+    bench.cancel(1);
+    bench.settle(1, SettlementOutcome::ReturnedByLoss);
+    assert!(bench.dead().is_empty());
+    assert_eq!(bench.deletions(), [DeletionReason::AutoDelete]);
+}

@@ -228,7 +228,7 @@ impl Bench {
 
     pub(super) fn cancel(&mut self, id: u64) -> bool {
         self.state
-            .remove_consumer(ConsumerId(id), self.now, &mut self.fx)
+            .remove_consumers(&[ConsumerId(id)], self.now, &mut self.fx)
     }
 
     /// The bodies of what a consumer got since the last time.

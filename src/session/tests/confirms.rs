@@ -192,6 +192,7 @@ fn a_transaction_waits_for_commit_and_returns_what_has_no_queue() {
     assert_eq!(info.messages_unacknowledged, 1);
     let answer = Execution::done(Reply::Committed {
         returned: vec![0, 1],
+        is_partial: false,
     });
     client.executor.answers.push_back(answer);
     client.send(1, tx::Commit);
@@ -283,8 +284,22 @@ fn a_channel_that_ends_returns_what_a_transaction_had_settled() {
 #[test]
 fn a_failed_commit_closes_the_channel() {
     let mut client = staged();
-    client.refuse_next(Refusal::precondition_failed("partial tx completion"));
+    let answer = Execution::done(Reply::Committed {
+        returned: vec![1],
+        is_partial: true,
+    });
+    client.executor.answers.push_back(answer);
     client.send(1, tx::Commit);
+    client.expect(
+        1,
+        basic::Return {
+            reply_code: 312,
+            reply_text: short("NO_ROUTE"),
+            exchange: short(""),
+            routing_key: short("unrouted"),
+        },
+    );
+    assert_eq!(client.expect_content().1, b"2");
     client.expect_channel_close(
         1,
         ReplyCode::PreconditionFailed,

@@ -68,6 +68,7 @@ impl Script {
             Command::Get { .. } => Reply::Got(None),
             Command::Commit { .. } => Reply::Committed {
                 returned: Vec::new(),
+                is_partial: false,
             },
             _ => Reply::Done,
         }

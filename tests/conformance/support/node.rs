@@ -39,7 +39,7 @@ impl Node {
         Self::start_from(change, None)
     }
 
-    /// A node that imports a definitions document at its start.
+    /// A node that imports a definitions document beside its default account.
     pub fn start_with_definitions(json: &str) -> Self {
         Self::start_from(|_| {}, Some(json))
     }
@@ -52,6 +52,8 @@ impl Node {
         let mut settings = Settings::defaults();
         change(&mut settings);
         if let Some(json) = definitions {
+            // Definitions that are there at the first start bring their own users: guest is made before.
+            drop(open(&folder, &settings));
             let file = folder.path().join("import.json");
             std::fs::write(&file, json).unwrap();
             settings.load_definitions = Some(file);
