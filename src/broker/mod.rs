@@ -115,6 +115,11 @@ impl Broker {
         *self.settings.write() = Arc::new(settings);
     }
 
+    /// Connections that the node takes, `None` for no limit.
+    pub fn connections_max(&self) -> Option<u64> {
+        self.settings().connections_max
+    }
+
     fn settings(&self) -> Arc<BrokerSettings> {
         Arc::clone(&self.settings.read())
     }

@@ -27,22 +27,15 @@ const MANAGEMENT_TAGS: [&str; 4] = ["administrator", "monitoring", "policymaker"
 pub struct State {
     broker: Arc<Broker>,
     ports: Arc<[u16]>,
-    connections_max: Option<u64>,
     node: Arc<str>,
 }
 
 impl State {
     /// The state behind the handlers; `ports` are those that anything listens on.
-    pub fn new(
-        broker: Arc<Broker>,
-        ports: Vec<u16>,
-        connections_max: Option<u64>,
-        node: String,
-    ) -> Self {
+    pub fn new(broker: Arc<Broker>, ports: Vec<u16>, node: String) -> Self {
         Self {
             broker,
             ports: ports.into(),
-            connections_max,
             node: node.into(),
         }
     }
@@ -118,7 +111,7 @@ async fn is_ready(Shared(state): Shared<State>) -> Response {
 
 async fn below_connection_limit(Shared(state): Shared<State>) -> Response {
     let connections = state.broker.registry().connection_count() as u64;
-    match state.connections_max {
+    match state.broker.connections_max() {
         Some(limit) if connections >= limit => failed(
             json!({"connections": connections, "limit": limit}),
             "node connection limit is reached",

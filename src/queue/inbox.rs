@@ -29,6 +29,8 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct Inner {
     events: VecDeque<InboxEvent>,
+    /// Events that are no deliveries, and that no bytes bound.
+    notices: usize,
     /// Reserved and not released.
     held_bytes: usize,
     /// Who was refused and has not been told since.
@@ -56,6 +58,7 @@ impl Inbox {
         let mut inner = self.inner.lock();
         let bytes = inner.events.iter().map(cost_bytes).sum();
         events.extend(inner.events.drain(..));
+        inner.notices = 0;
         if inner.events.capacity() > EVENT_ROOM_KEPT {
             inner.events = VecDeque::new();
         }
@@ -121,6 +124,12 @@ impl Inbox {
         self.take(|_| true)
     }
 
+    /// Ends of consumers that wait to be told. They are bounded by whoever makes consumers: a connection that
+    /// does not drain its inbox must not be let make more.
+    pub fn notices(&self) -> usize {
+        self.inner.lock().notices
+    }
+
     /// Bytes reserved and not released.
     pub fn held_bytes(&self) -> usize {
         self.inner.lock().held_bytes
@@ -161,8 +170,11 @@ impl Inbox {
                 continue;
             }
             bytes += cost_bytes(&event);
-            if let InboxEvent::Deliver(delivery) = event {
-                taken.push(delivery);
+            match event {
+                InboxEvent::Deliver(delivery) => taken.push(delivery),
+                InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => {
+                    inner.notices -= 1;
+                }
             }
         }
         inner.release(bytes, self.bytes_max);
@@ -202,6 +214,7 @@ impl Outlet for Inbox {
     fn push(&self, event: InboxEvent) {
         let mut inner = self.inner.lock();
         if !inner.is_closed {
+            inner.notices += usize::from(!matches!(event, InboxEvent::Deliver(_)));
             inner.events.push_back(event);
         }
     }
@@ -339,7 +352,9 @@ mod tests {
                 .collect()
         };
         assert_eq!(positions(inbox.take_for_consumer(ConsumerId(1))), [1, 4]);
+        assert_eq!(inbox.notices(), 1);
         assert_eq!(positions(inbox.take_for_channel(1)), [2]);
+        assert_eq!(inbox.notices(), 0);
         let (events, bytes) = drain(&inbox);
         assert_eq!(events.len(), 1);
         assert_eq!(inbox.held_bytes(), bytes);

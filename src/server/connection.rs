@@ -34,6 +34,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Octets a peer may still send while we wait for it to hang up.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
+/// Ends of consumers that may wait for a client that takes no output, before it is read no more.
+const NOTICES_MAX: usize = 1024;
+
 /// Limits of a connection's task.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskLimits {
@@ -235,7 +238,7 @@ impl Task {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<Poll<Read>> {
-        if !self.session.wants_input() || self.is_leftover_unread {
+        if !self.session.wants_input() || self.is_leftover_unread || self.is_deaf_to_notices() {
             return Ok(Poll::Pending);
         }
         SCRATCH.with_borrow_mut(|scratch| {
@@ -268,6 +271,13 @@ impl Task {
                 Read::Some
             }))
         })
+    }
+
+    /// Whether the client takes no output while ends of its consumers pile up, which it can cause without an answer.
+    /// The output is full then, so that the task is woken when it drains.
+    fn is_deaf_to_notices(&mut self) -> bool {
+        self.session.output().len() >= self.shared.limits.output_bytes_max
+            && self.inbox.notices() > NOTICES_MAX
     }
 
     /// Runs the session's deadline if it has come; the timer itself may be early, never late.

@@ -35,6 +35,8 @@ pub use listener::ListenError;
 
 /// How often the server looks whether all connections have gone while it stops.
 const STOP_POLL: Duration = Duration::from_millis(20);
+/// Looks between two times that connections are told to close while the server stops.
+const STOP_POLLS_PER_REMINDER: u32 = 25;
 
 /// Why the broker does not run.
 #[derive(Debug, Error)]
@@ -167,7 +169,6 @@ impl Server {
                         .chain(&http_at)
                         .map(SocketAddr::port)
                         .collect(),
-                    self.settings.limits.connections_max.map(u64::from),
                     self.settings.node.name.clone(),
                 ),
             ));
@@ -233,10 +234,16 @@ impl Server {
         );
         self.broker.registry().close_all(&refusal);
         let deadline = Instant::now() + Duration::from_millis(self.settings.timeouts.shutdown_ms);
-        while self.broker.registry().connection_count() > 0 && Instant::now() < deadline {
+        for poll in 1.. {
+            if self.broker.registry().connection_count() == 0 || Instant::now() >= deadline {
+                break;
+            }
             tokio::time::sleep(STOP_POLL).await;
-            // One that was accepted last may have come after the others were told.
-            self.broker.registry().close_all(&refusal);
+            // One that was accepted last may have come after the others were told. Not at each look, because this
+            // wakes those who only wait for their clients.
+            if poll % STOP_POLLS_PER_REMINDER == 1 {
+                self.broker.registry().close_all(&refusal);
+            }
         }
     }
 }

@@ -157,13 +157,13 @@ impl Client {
         );
     }
 
-    fn consume(&mut self, channel: u16, queue: &str, no_wait: bool) {
+    fn consume(&mut self, channel: u16, queue: &str, tag: &str, no_wait: bool) {
         let nothing = FieldTable::new().to_encoded();
         self.send(
             channel,
             &Method::BasicConsume(basic::Consume {
                 queue: name(queue),
-                consumer_tag: name(queue),
+                consumer_tag: name(tag),
                 no_local: false,
                 no_ack: true,
                 exclusive: false,
@@ -246,8 +246,8 @@ fn a_consumer_that_found_the_inbox_full_goes_on_when_the_other_is_cancelled() {
             client.publish(1, queue, &[0; 600]);
         }
     }
-    client.consume(1, "a", false);
-    client.consume(2, "b", false);
+    client.consume(1, "a", "a", false);
+    client.consume(2, "b", "b", false);
     client.send(
         1,
         &Method::BasicCancel(basic::Cancel {
@@ -259,4 +259,40 @@ fn a_consumer_that_found_the_inbox_full_goes_on_when_the_other_is_cancelled() {
     client.await_method(|method| matches!(method, Method::BasicCancelOk(_)));
     client.await_deliveries("b", 20);
     assert_eq!(node.broker.registry().connection_count(), 1);
+}
+
+/// A client that reads nothing could let consumers come and go for ever without an answer.
+#[test]
+fn who_reads_nothing_is_not_read_while_ends_of_its_consumers_pile_up() {
+    const MEBIBYTE: usize = 1 << 20;
+    let node = node(|settings| settings.limits.output_bytes_max = 64 * 1024);
+    let mut client = Client::connect(&node);
+    client.declare(1, "backlog", true);
+    for _ in 0..300 {
+        client.publish(1, "backlog", &[0; 100_000]);
+    }
+    client.consume(2, "backlog", "", true);
+    client.flush();
+    for number in 0..1000 {
+        let queue = format!("q{number}");
+        client.declare(1, &queue, true);
+        client.consume(1, &queue, "", true);
+        client.send(
+            1,
+            &Method::QueueDelete(queue::Delete {
+                queue: name(&queue),
+                if_unused: false,
+                if_empty: false,
+                no_wait: true,
+            }),
+        );
+    }
+    let rounds = std::mem::take(&mut client.out);
+    client
+        .stream
+        .set_write_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    let is_stopped =
+        (0..24 * MEBIBYTE / rounds.len()).any(|_| client.stream.write_all(&rounds).is_err());
+    assert!(is_stopped, "everything was read");
 }
