@@ -63,10 +63,7 @@ impl Courier {
     }
 
     fn publish_dead_letter(&mut self, broker: &Broker, letter: DeadLetter, now: Now) {
-        let Some(vhost) = broker
-            .queue(letter.queue)
-            .and_then(|handle| broker.vhost(handle.vhost()))
-        else {
+        let Some(vhost) = broker.vhost(&letter.vhost) else {
             return;
         };
         let message: SharedMessage = Arc::new(with_death(

@@ -346,6 +346,29 @@ fn the_store_hears_of_changes_in_the_order_in_which_they_were_made() {
     assert_eq!(node.broker.queue_count(), 0);
 }
 
+/// What is there already may not be on the disk yet: whoever is told that it exists is told after that.
+#[test]
+fn a_second_declare_is_answered_after_the_first_is_stored() {
+    let node = Node::start();
+    let (mut one, mut other) = (node.connect(), node.connect());
+    for number in 0..50 {
+        let declare = || Command::DeclareQueue {
+            name: format!("q{number}"),
+            passive: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            arguments: FieldTable::new(),
+        };
+        assert!(matches!(
+            one.executor.execute(1, declare()),
+            Execution::Later
+        ));
+        other.run(1, declare());
+        assert!(one.replies.try_recv().is_ok());
+    }
+}
+
 /// Nothing ends the burst here: what a wide exchange multiplies is handed over on the way.
 #[test]
 fn a_burst_to_many_queues_is_handed_over_before_it_is_large() {

@@ -47,6 +47,9 @@ pub struct QueueRequest {
 pub struct Unstored<'v> {
     /// For the definition store; none when nothing durable has changed.
     pub changes: Vec<Change>,
+    /// Nothing has changed because somebody changed it before: his change may still be on its way to the
+    /// disk, and must be there before the same is said twice.
+    pub rests_on_earlier: bool,
     _topology: MutexGuard<'v, BindingsByDestination>,
 }
 
@@ -64,6 +67,16 @@ pub struct QueueDeclared<'v> {
 fn unstored(topology: MutexGuard<'_, BindingsByDestination>, changes: Vec<Change>) -> Unstored<'_> {
     Unstored {
         changes,
+        rests_on_earlier: false,
+        _topology: topology,
+    }
+}
+
+/// Nothing to store, but perhaps something to wait for.
+fn unchanged(topology: MutexGuard<'_, BindingsByDestination>, is_durable: bool) -> Unstored<'_> {
+    Unstored {
+        changes: Vec::new(),
+        rests_on_earlier: is_durable,
         _topology: topology,
     }
 }
@@ -131,8 +144,8 @@ impl Broker {
             })?;
             return Ok(QueueDeclared {
                 counts: handle.touch(now, effects).unwrap_or_default(),
+                unstored: unchanged(topology, handle.declaration().durable),
                 handle,
-                unstored: unstored(topology, Vec::new()),
             });
         }
         let settings = QueueSettings::parse(
@@ -232,7 +245,7 @@ impl Broker {
     ) -> Result<(u32, Unstored<'v>), Refusal> {
         let mut topology = vhost.topology.lock();
         let Some(handle) = vhost.queue_handle(name) else {
-            return Ok((0, unstored(topology, Vec::new())));
+            return Ok((0, unchanged(topology, true)));
         };
         handle.check_access(connection)?;
         let count = match handle.delete(if_unused, if_empty, effects) {
@@ -392,7 +405,7 @@ impl Broker {
             cell.read(|exchange| {
                 routing::check_equivalence(exchange.definition(), &definition, &vhost.name)
             })?;
-            return Ok(unstored(topology, Vec::new()));
+            return Ok(unchanged(topology, definition.durable));
         }
         check_reserved_name("exchange", &definition.name)?;
         let alternate = routing::alternate_exchange_argument(&definition, &vhost.name)?;
@@ -426,7 +439,7 @@ impl Broker {
     ) -> Result<Unstored<'v>, Refusal> {
         let mut topology = vhost.topology.lock();
         let Some(cell) = vhost.exchange_cell(name) else {
-            return Ok(unstored(topology, Vec::new()));
+            return Ok(unchanged(topology, true));
         };
         if if_unused && !cell.read(|exchange| exchange.bindings().is_empty()) {
             return Err(Refusal::precondition_failed(format!(
@@ -474,7 +487,7 @@ impl Broker {
                 .map(|is_new| (is_new, durable))
         })?;
         if !is_new {
-            return Ok(unstored(topology, Vec::new()));
+            return Ok(unchanged(topology, durable && source_durable));
         }
         topology.add(&destination, &request.source);
         let mut changes = Vec::new();
@@ -498,10 +511,10 @@ impl Broker {
     ) -> Result<Unstored<'v>, Refusal> {
         let mut topology = vhost.topology.lock();
         let Some((destination, durable)) = resolve_destination(vhost, connection, request)? else {
-            return Ok(unstored(topology, Vec::new()));
+            return Ok(unchanged(topology, true));
         };
         let Some(source) = vhost.exchange_cell(&request.source) else {
-            return Ok(unstored(topology, Vec::new()));
+            return Ok(unchanged(topology, true));
         };
         let binding = Binding::new(
             destination,
@@ -511,7 +524,7 @@ impl Broker {
         let (unbound, source_durable) =
             source.write(|exchange| (exchange.unbind(&binding), exchange.definition().durable));
         if unbound.removed.is_empty() {
-            return Ok(unstored(topology, Vec::new()));
+            return Ok(unchanged(topology, durable && source_durable));
         }
         topology.remove(&binding.destination, &request.source, unbound.removed.len());
         let mut changes = Vec::new();

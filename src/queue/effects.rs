@@ -15,6 +15,8 @@ use crate::model::{ChannelWindow, Name, Outlet, Position, QueueId, SharedMessage
 pub struct DeadLetter {
     /// The queue that it leaves.
     pub queue: QueueId,
+    /// Its virtual host.
+    pub vhost: Name,
     /// That queue's name, as x-death shows it.
     pub queue_name: Name,
     /// The message, not yet marked: see [`super::dead_letters::with_death`].

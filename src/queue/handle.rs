@@ -109,6 +109,7 @@ impl QueueHandle {
         let state = QueueState::new(
             declaration.id,
             Arc::clone(&declaration.name),
+            Arc::clone(&declaration.vhost),
             &declaration.settings,
             policy,
             declaration.auto_delete,

@@ -76,6 +76,7 @@ pub struct QueueSnapshot {
 pub struct QueueState {
     pub(super) id: QueueId,
     pub(super) name: Name,
+    pub(super) vhost: Name,
     pub(super) settings: EffectiveSettings,
     auto_delete: bool,
     pub(super) ready: Ready,
@@ -94,6 +95,7 @@ impl QueueState {
     pub fn new(
         id: QueueId,
         name: Name,
+        vhost: Name,
         settings: &QueueSettings,
         policy: &PolicySettings,
         auto_delete: bool,
@@ -103,6 +105,7 @@ impl QueueState {
         Self {
             id,
             name,
+            vhost,
             auto_delete,
             ready: Ready::default(),
             unsettled: UnsettledTable::default(),
@@ -601,6 +604,7 @@ impl QueueState {
         };
         fx.dead_letters.push(DeadLetter {
             queue: self.id,
+            vhost: Arc::clone(&self.vhost),
             queue_name: Arc::clone(&self.name),
             message,
             reason,

@@ -219,7 +219,8 @@ impl ConnectionExecutor {
         mut unstored: Unstored<'_>,
         reply: Reply,
     ) -> Execution {
-        if unstored.changes.is_empty() {
+        let waits_for_others = unstored.rests_on_earlier && !self.broker.store.is_settled();
+        if unstored.changes.is_empty() && !waits_for_others {
             return Execution::done(reply);
         }
         // What is left of it is the lock, until the store has the changes.

@@ -145,7 +145,15 @@ impl Bench {
         };
         let policy = PolicySettings::default();
         Self {
-            state: QueueState::new(QueueId(1), "q".into(), &settings, &policy, auto_delete, now),
+            state: QueueState::new(
+                QueueId(1),
+                "q".into(),
+                "/".into(),
+                &settings,
+                &policy,
+                auto_delete,
+                now,
+            ),
             settings,
             fx: Effects::default(),
             now,

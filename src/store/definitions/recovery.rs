@@ -117,6 +117,13 @@ pub(super) fn open(
                 format!("it ends at change {sequence}, but change {exported} was exported");
             rebuild(data_dir, cache_bytes_max, reason)
         }
+        // A catalogue that was never written to beside exports of one that was: sled opens some garbage as an
+        // empty database.
+        None if sequence == 0 && exports.iter().any(|export| export.exists()) => {
+            drop(catalogue);
+            let reason = "it is empty, but definitions were exported".to_owned();
+            rebuild(data_dir, cache_bytes_max, reason)
+        }
         _ => Ok((catalogue, None)),
     }
 }

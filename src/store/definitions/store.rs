@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -79,6 +80,7 @@ impl DefinitionStore {
         let shared = Arc::new(Shared {
             catalogue,
             failure: Mutex::new(None),
+            pending: AtomicU64::new(0),
         });
 
         let (jobs, received) = mpsc::channel();
@@ -221,10 +223,22 @@ impl DefinitionStore {
         changes: Vec<Change>,
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
+        let shared = Arc::clone(&self.shared);
+        shared.pending.fetch_add(1, Ordering::AcqRel);
+        let done = move |result| {
+            done(result);
+            shared.pending.fetch_sub(1, Ordering::AcqRel);
+        };
         match changes.iter().map(RowChange::encode).collect() {
             Ok(rows) => send(&self.jobs, rows, Box::new(done)),
             Err(error) => done(Err(error)),
         }
+    }
+
+    /// Whether every change handed in so far is synced, or has failed. When it is not, an empty
+    /// [`DefinitionStore::apply_all`] completes after the changes before it.
+    pub fn is_settled(&self) -> bool {
+        self.shared.pending.load(Ordering::Acquire) == 0
     }
 
     /// Makes changes and waits until they are synced: for start-up and tools, never for a task of the

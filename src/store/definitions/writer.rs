@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use parking_lot::Mutex;
@@ -81,6 +82,8 @@ pub(super) struct Shared {
     /// The first failure; after it nothing is written any more. A failed sync is not tried again, because
     /// the kernel may have dropped the pages that it could not write.
     pub(super) failure: Mutex<Option<StoreError>>,
+    /// Changes handed in and not completed.
+    pub(super) pending: AtomicU64,
 }
 
 /// Runs until every sender of jobs is gone. `exporter` is woken after each commit.

@@ -443,6 +443,29 @@ fn damage_beyond_both_exports_is_refused_and_nothing_is_moved() {
 }
 
 #[test]
+fn an_empty_catalogue_beside_unreadable_exports_is_refused_too() {
+    let dir = filled();
+    drop(open(dir.path()));
+    for file in exporter::files(dir.path()) {
+        fs::write(file, "x").unwrap();
+    }
+    fs::remove_dir_all(dir.path().join("meta")).unwrap();
+    fs::create_dir(dir.path().join("meta")).unwrap();
+    let error = DefinitionStore::open(dir.path(), child_probe()).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn an_empty_catalogue_beside_an_export_is_rebuilt_from_it() {
+    let dir = filled();
+    fs::remove_dir_all(dir.path().join("meta")).unwrap();
+    fs::create_dir(dir.path().join("meta")).unwrap();
+    let store = open(dir.path());
+    assert!(store.recovery().is_some());
+    assert_eq!(queue_names(&store).len(), 1001);
+}
+
+#[test]
 fn a_damaged_row_is_taken_from_the_export_or_left_out() {
     let dir = filled();
     let store = open(dir.path());
