@@ -315,10 +315,8 @@ impl Load {
 pub enum Perf {
     /// Load on one broker.
     One {
-        /// The load.
-        load: Load,
-        /// How long.
-        course: Course,
+        /// Load and course.
+        one: Box<(Load, Course)>,
         /// Whether the report is for programs.
         is_json: bool,
     },
@@ -346,11 +344,8 @@ impl PerfCommand {
         match self {
             Self::Scenario(scenario) => {
                 let (load, course, is_json) = scenario.checked()?;
-                Ok(Perf::One {
-                    load,
-                    course,
-                    is_json,
-                })
+                let one = Box::new((load, course));
+                Ok(Perf::One { one, is_json })
             }
             Self::Compare(arguments) => arguments.checked(),
         }

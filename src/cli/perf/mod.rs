@@ -66,12 +66,8 @@ pub fn run(perf: Perf) -> Result<(), Failure> {
 
 async fn carry_out(perf: Perf) -> Result<(), Failure> {
     match perf {
-        Perf::One {
-            load,
-            course,
-            is_json,
-        } => {
-            let report = Box::pin(put(&load, &course)).await?;
+        Perf::One { one, is_json } => {
+            let report = put(&one.0, &one.1).await?;
             if is_json {
                 print(&format!("{}\n", report.json()))?;
             } else {

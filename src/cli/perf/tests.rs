@@ -25,11 +25,11 @@ fn checked(line: &str) -> Result<Perf, Failure> {
 
 fn traffic(line: &str) -> Traffic {
     match checked(line).unwrap() {
-        Perf::One {
-            load: Load::Traffic(traffic),
-            ..
-        } => *traffic,
-        other => panic!("{line}: {other:?}"),
+        Perf::One { one, .. } => match one.0 {
+            Load::Traffic(traffic) => *traffic,
+            Load::Churn(churn) => panic!("{line}: {churn:?}"),
+        },
+        Perf::Two { .. } => panic!("{line}"),
     }
 }
 
@@ -70,7 +70,7 @@ fn defaults_suit_the_mode() {
     let verified = traffic("throughput --verify");
     assert_eq!(verified.stamping, Stamping::Sequence);
     let course = |line| match checked(line).unwrap() {
-        Perf::One { course, .. } => course,
+        Perf::One { one, .. } => one.1,
         other => panic!("{other:?}"),
     };
     assert_eq!(course("throughput").time.unwrap().as_secs(), 10);
