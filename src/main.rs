@@ -35,6 +35,7 @@ fn carry_out(invocation: Invocation) -> Result<(), Failure> {
         Invocation::CheckStore { data_dir } => check_store(&data_dir)
             .map_err(|error| Failure::new(Exit::of_store_error(&error), error.to_string())),
         Invocation::Ping { address, timeout } => cli::ping::run(address, timeout),
+        Invocation::Perf(perf) => cli::run_perf(*perf),
         Invocation::Print(text) => print(&text),
     }
 }

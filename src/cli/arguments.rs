@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::exit::{Exit, Failure};
+use super::perf::{Perf, PerfCommand};
 use crate::config::{ConfigError, Flag, Loaded, Settings, Sources};
 
 /// How long `haremq ping` waits unless told otherwise. Docker's health checks run each 30 s.
@@ -38,6 +39,8 @@ pub enum Invocation {
         /// How long to wait for its answer.
         timeout: Duration,
     },
+    /// Put load on a broker and measure.
+    Perf(Box<Perf>),
     /// Open the definitions of a data folder and say whether that went well. A starting broker runs this in a
     /// child, so that a damaged folder cannot take it along.
     CheckStore {
@@ -83,6 +86,9 @@ enum Command {
     Definitions(Definitions),
     /// Ask whether a broker answers: haremq ping --amqp 127.0.0.1:5672
     Ping(PingArguments),
+    /// Put load on a broker and measure: haremq perf throughput --uri amqp://guest:guest@127.0.0.1:5672
+    #[command(subcommand, arg_required_else_help = true)]
+    Perf(PerfCommand),
     /// Print the version.
     Version,
     /// The broker's own check of a data folder before it opens it.
@@ -185,6 +191,7 @@ pub fn parse(
             Ok(Invocation::ImportDefinitions { file, data_dir })
         }
         Some(Command::Ping(arguments)) => ping(&arguments, environment),
+        Some(Command::Perf(perf)) => Ok(Invocation::Perf(Box::new(perf.checked()?))),
         Some(Command::Version) => Ok(Invocation::Print(version())),
         Some(Command::CheckStore { data_dir }) => Ok(Invocation::CheckStore { data_dir }),
     }

@@ -2,12 +2,15 @@
 //!
 //! In: arguments and environment. Out: an [`Invocation`], which `main.rs` carries out, or a
 //! [`Failure`] with its line and exit code. Starting the broker and reading definitions are not known
-//! here; the logging set-up and the health check are small enough to live here.
+//! here; the logging set-up, the health check and the load generator are clients or helpers of their own, and live
+//! here.
 
 mod arguments;
 mod exit;
 pub mod logging;
+mod perf;
 pub mod ping;
 
 pub use arguments::{Invocation, Serve, parse};
 pub use exit::{Exit, Failure};
+pub use perf::{Perf, run as run_perf};
