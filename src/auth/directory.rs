@@ -150,7 +150,7 @@ impl Directory {
         )
     }
 
-    /// Logs in with a name and a password (HTTP, `connection.update-secret`).
+    /// Logs in with a name and a password (HTTP).
     ///
     /// # Errors
     /// [`LoginFailure::Refused`].

@@ -30,8 +30,6 @@ pub enum Command {
     },
     /// `connection.update-secret`.
     UpdateSecret {
-        /// The new secret.
-        secret: Bytes,
         /// The client's reason, for the log.
         reason: String,
     },

@@ -18,8 +18,6 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use super::Session;
 use super::channel::{MethodId, parse_method};
 use super::ended::{EndReason, Ended, reply_text};
@@ -361,7 +359,6 @@ impl Session {
             is_updating_secret: true,
         };
         let command = Command::UpdateSecret {
-            secret: Bytes::copy_from_slice(update.new_secret),
             reason: super::names::plain(update.reason),
         };
         match executor.execute(0, command) {

@@ -6,7 +6,7 @@
 //!
 //! In reading order:
 //! - [`arguments`]: options, checked; [`uri`] and [`fields`] read the texts among them.
-//! - [`run`]: a run from beginning to end; [`compare`]: runs on two brokers.
+//! - [`mod@run`]: a run from beginning to end; [`compare`]: runs on two brokers.
 //! - [`traffic`]: who publishes and consumes what; [`crew`]: the threads; [`meter`] and [`process`]: readings.
 //! - [`publisher`], [`consumer`], [`churner`]: the work of one connection.
 //! - [`client`]: the protocol; [`batch`]: encoded messages; [`confirms`], [`pacer`], [`stamp`]: what these need.
