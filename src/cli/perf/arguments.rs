@@ -83,7 +83,7 @@ Examples:
     haremq perf latency -y 0 -p -c 1 --rate 200
 
 Each message has a time at which it is to be sent, fixed before the run; its latency counts from there, however late
-it leaves. client_sends_late shows the part of it that is this program's own.";
+it leaves. The lines \"client sends late\" show the part of it that is this program's own.";
 
 /// The modes of `haremq perf`.
 #[derive(Debug, Subcommand)]
@@ -188,10 +188,10 @@ pub struct TrafficArguments {
     #[arg(long, short, value_name = "NAME", default_value = "")]
     exchange: String,
     /// Declare the exchange with this type; without it the exchange must be there.
-    #[arg(long, value_name = "TYPE", requires = "exchange")]
+    #[arg(long, value_name = "TYPE")]
     exchange_type: Option<String>,
     /// The routing key, for publishing and binding; needs --exchange.
-    #[arg(long, short = 'k', value_name = "KEY", requires = "exchange")]
+    #[arg(long, short = 'k', value_name = "KEY")]
     routing_key: Option<String>,
     /// Arguments of the queues: JSON, or x-max-length=10,x-queue-type=quorum.
     #[arg(long, value_name = "ARGS")]
@@ -203,7 +203,7 @@ pub struct TrafficArguments {
     #[arg(long, value_name = "JSON")]
     properties: Option<String>,
     /// Use queues, exchange and bindings that are there; declare and delete nothing.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "exchange_type")]
     predeclared: bool,
     /// Leave the queues, and what is in them, behind.
     #[arg(long)]
@@ -434,6 +434,10 @@ impl TrafficArguments {
             if text.len() + 8 > SHORT_STRING_BYTES_MAX {
                 return wrong(format!("{name} is too long"));
             }
+        }
+        if self.exchange.is_empty() && (self.routing_key.is_some() || self.exchange_type.is_some())
+        {
+            return wrong("--routing-key and --exchange-type need --exchange");
         }
         if self.queue.is_empty() {
             return wrong("--queue must not be empty");

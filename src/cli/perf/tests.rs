@@ -93,6 +93,7 @@ fn what_cannot_work_is_refused_in_one_line() {
         ("throughput -x 0 -y 0", "both 0"),
         ("throughput --verify -y 0", "--verify"),
         ("throughput --prefetch 1 --multi-ack 2", "--multi-ack"),
+        ("throughput --routing-key a", "need --exchange"),
         ("throughput --time 0", "--time"),
         ("throughput --time nan", "--time"),
         ("throughput --queue-args {", "--queue-args"),
