@@ -18,6 +18,8 @@ import kombu
 from checks import PARTS, URI, check, eventually, name, restart_broker, run_all, same
 
 os.environ["INTEROP_CELERY_QUEUE"] = name("celery")
+os.environ["INTEROP_CELERY_QUORUM_QUEUE"] = name("celery.quorum")
+import quorum_tasks
 import tasks
 
 ADDRESS = "%s:%d" % (PARTS.hostname, PARTS.port)
@@ -418,23 +420,27 @@ def kombu_pidbox_broadcast_as_celery_uses_it():
 
 # ------------------------------------------------------------- Celery
 
-WORKER_LOG = []
-WORKER = subprocess.Popen(
-    [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--loglevel", "INFO", "--pool", "threads",
-     "--without-mingle", "--without-gossip"],
-    cwd=HERE, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    env=dict(os.environ, PYTHONPATH=HERE, PYTHONDONTWRITEBYTECODE="1", HOME=os.getcwd()))
+def start_worker(application):
+    """A worker process of `application`, once it is ready; its log is shown."""
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", application, "worker", "--loglevel", "INFO", "--pool", "threads",
+         "--without-mingle", "--without-gossip", "--hostname", application + "@%h"],
+        cwd=HERE, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=dict(os.environ, PYTHONPATH=HERE, PYTHONDONTWRITEBYTECODE="1", HOME=os.getcwd()))
+    log = []
+
+    def keep_log():
+        for line in worker.stdout:
+            log.append(line.rstrip())
+            print("# worker: " + line.rstrip(), flush=True)
+
+    threading.Thread(target=keep_log, daemon=True).start()
+    eventually(lambda: any(" ready." in line for line in log), True, seconds=30)
+    return worker
 
 
-def keep_worker_log():
-    for line in WORKER.stdout:
-        WORKER_LOG.append(line.rstrip())
-        print("# worker: " + line.rstrip(), flush=True)
-
-
-threading.Thread(target=keep_worker_log, daemon=True).start()
 # The mailbox check above speaks to the worker, so nothing starts before it is ready.
-eventually(lambda: any(" ready." in line for line in WORKER_LOG), True, seconds=30)
+WORKER = start_worker("tasks")
 
 
 @check
@@ -473,6 +479,28 @@ def celery_more_eta_tasks_than_prefetch_all_finish():
     ran = [result.get(timeout=20) for result in results]
     same((len(ran), min(ran) >= sent + 2), (12, True))
     same(max(ran) < sent + 10, True)
+
+
+@check
+def celery_plain_task_overtakes_eta_tasks_of_a_quorum_queue():
+    """With a quorum queue the broker keeps tasks with a countdown (dead letters after a TTL), not the worker."""
+    worker = start_worker("quorum_tasks")
+    try:
+        sent = time.time()
+        delayed = [quorum_tasks.now.apply_async(countdown=4) for _ in range(12)]
+        same(quorum_tasks.now.delay().get(timeout=20) < sent + 3, True)
+        ran = [result.get(timeout=20) for result in delayed]
+        same((min(ran) >= sent + 3.9, max(ran) < sent + 10), (True, True))
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        same(worker.wait(timeout=15), 0)
+        with session() as (_, channel):
+            channel.queue_delete(quorum_tasks.QUEUE)
+            channel.exchange_delete(quorum_tasks.QUEUE)
+            for level in range(quorum_tasks.DELAY_LEVELS):
+                channel.queue_delete("celery_delayed_%d" % level)
+                channel.exchange_delete("celery_delayed_%d" % level)
+            channel.exchange_delete("celery_delayed_delivery")
 
 
 @check
