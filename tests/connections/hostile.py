@@ -207,7 +207,7 @@ class Oversize(Peer):
         return False
 
     def is_met(self):
-        return self.visits > 1 and self.refusals >= self.visits - 1
+        return self.refusals >= max(1, self.visits - 1)
 
 
 class Crowd:
