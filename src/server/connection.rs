@@ -97,38 +97,7 @@ enum Turn {
 
 /// Serves one accepted socket to its end.
 pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: ConnectionShared) {
-    let link = Arc::new(ConnectionLink::default());
-    let inbox = Inbox::new(shared.limits.inbox_bytes_max);
-    let executor = ConnectionExecutor::new(
-        Arc::clone(&shared.broker),
-        ConnectionOrigin {
-            peer,
-            replies: Arc::clone(&link) as _,
-            control: Arc::clone(&link) as _,
-            inbox: Arc::clone(&inbox),
-        },
-    );
-    let now = shared.broker.clock().now();
-    let mut session = Session::new(Arc::clone(&shared.session), now);
-    if let Some(reason) = shared.broker.alarms().reason() {
-        session.handle_alarm(now, Some(reason));
-    }
-    tracing::debug!(target: "haremq::connection", %peer, id = %executor.id(), "accepted");
-    let mut task = Box::new(Task {
-        stream,
-        session,
-        executor,
-        link,
-        inbox,
-        shared,
-        leftover: Vec::new(),
-        is_leftover_unread: false,
-        events: Vec::new(),
-        timer: Box::pin(tokio::time::sleep(IDLE_BEFORE_RELEASE)),
-        timer_deadline: now.monotonic + IDLE_BEFORE_RELEASE,
-        active_last: now.monotonic,
-        is_idle: false,
-    });
+    let mut task = Task::open(stream, peer, shared);
     let outcome = task.run().await;
     let end = AssertUnwindSafe(|| task.session.terminate(&mut task.executor));
     if catch_unwind(end).is_err() {
@@ -137,10 +106,10 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: ConnectionShared
     }
     task.log_end(peer, &outcome);
     if matches!(outcome, Ok(Turn::Ended)) {
-        task.hang_up().await;
+        // Boxed, because an idle connection would carry its buffer.
+        Box::pin(task.hang_up()).await;
     }
 }
-
 /// Runs a turn. A panic in it is a defect, which ends this connection in order: its consumers, its unsettled
 /// deliveries and its exclusive queues would stay for ever if the task just went.
 fn unwound<T>(turn: impl FnOnce() -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -152,6 +121,43 @@ fn unwound<T>(turn: impl FnOnce() -> Poll<io::Result<T>>) -> Poll<io::Result<T>>
 }
 
 impl Task {
+    /// The task of a socket that was just accepted; a function of its own, so that nothing of it stays in the
+    /// future of [`serve`].
+    fn open(stream: TcpStream, peer: SocketAddr, shared: ConnectionShared) -> Box<Self> {
+        let link = Arc::new(ConnectionLink::default());
+        let inbox = Inbox::new(shared.limits.inbox_bytes_max);
+        let executor = ConnectionExecutor::new(
+            Arc::clone(&shared.broker),
+            ConnectionOrigin {
+                peer,
+                replies: Arc::clone(&link) as _,
+                control: Arc::clone(&link) as _,
+                inbox: Arc::clone(&inbox),
+            },
+        );
+        let now = shared.broker.clock().now();
+        let mut session = Session::new(Arc::clone(&shared.session), now);
+        if let Some(reason) = shared.broker.alarms().reason() {
+            session.handle_alarm(now, Some(reason));
+        }
+        tracing::debug!(target: "haremq::connection", %peer, id = %executor.id(), "accepted");
+        Box::new(Self {
+            stream,
+            session,
+            executor,
+            link,
+            inbox,
+            shared,
+            leftover: Vec::new(),
+            is_leftover_unread: false,
+            events: Vec::new(),
+            timer: Box::pin(tokio::time::sleep(IDLE_BEFORE_RELEASE)),
+            timer_deadline: now.monotonic + IDLE_BEFORE_RELEASE,
+            active_last: now.monotonic,
+            is_idle: false,
+        })
+    }
+
     async fn run(&mut self) -> io::Result<Turn> {
         loop {
             match poll_fn(|cx| unwound(|| self.poll_turn(cx))).await? {
