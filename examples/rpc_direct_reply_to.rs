@@ -38,10 +38,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let (server, requests) = start_server().await?;
+    let (server, mut requests) = start_server().await?;
     let serving = tokio::spawn(async move {
-        let outcome = serve(requests).await;
+        let outcome = serve(&mut requests).await;
         outcome.unwrap_or_else(|error| eprintln!("server: {error}"));
+        requests
     });
 
     call().await?;
@@ -51,7 +52,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .queue_delete(REQUESTS.into(), QueueDeleteOptions::default())
         .await?;
     // The broker cancels the consumer of a queue that is deleted, which ends the server.
-    serving.await?;
+    // Its consumer is held until the connection is closed: lapin closes the channel of one that is dropped, and
+    // that must not cross the connection's own close.
+    let _requests = serving.await?;
     server.close(200, "done".into()).await?;
     Ok(())
 }
@@ -86,7 +89,7 @@ async fn start_server() -> lapin::Result<(Connection, Consumer)> {
 }
 
 /// Answers each request under the address it names, with the correlation id it bears.
-async fn serve(mut requests: Consumer) -> Result<(), Box<dyn Error>> {
+async fn serve(requests: &mut Consumer) -> Result<(), Box<dyn Error>> {
     let connection = connect().await?;
     let channel = connection.create_channel().await?;
     while let Some(request) = requests.next().await {
