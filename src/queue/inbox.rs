@@ -11,11 +11,6 @@ use parking_lot::Mutex;
 
 use crate::model::{ChannelNumber, ConsumerId, Delivery, InboxEvent, Outlet, QueueId};
 
-/// Bytes that may wait for one connection where no setting says otherwise (the server's is
-/// `limits.inbox_bytes_max`): what is reserved and not yet released. One delivery always fits into an empty
-/// inbox, however large it is.
-pub const INBOX_BYTES_MAX: usize = 1 << 20;
-
 /// Events that a drained inbox may keep room for.
 const EVENT_ROOM_KEPT: usize = 16;
 

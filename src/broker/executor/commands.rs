@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
 
 use super::super::Vhost;
 use super::super::reply_to::{REPLY_TO, ReplyConsumer, ReplyConsumers};
@@ -22,16 +23,18 @@ use crate::queue::{ConsumeArguments, NewConsumer, QueueError, QueueHandle};
 use crate::routing::{ExchangeDefinition, ExchangeKind};
 use crate::store::definitions::DestinationKind;
 
-/// Random octets of a generated name, as RabbitMQ's `rabbit_guid:gen_secure`.
-const GENERATED_NAME_BYTES: usize = 16;
+/// `<prefix><22 characters of base64url>`, as `rabbit_guid:binary` makes them of 16 random octets.
+fn generated_name(prefix: &str) -> String {
+    format!("{prefix}{}", URL_SAFE_NO_PAD.encode(Uuid::new_v4()))
+}
 
-/// `<prefix><22 characters of base64url>`, as `rabbit_guid:binary` makes them.
-fn generated_name(prefix: &str) -> Result<String, Refusal> {
-    let mut random = [0_u8; GENERATED_NAME_BYTES];
-    getrandom::fill(&mut random).map_err(|error| {
-        Refusal::internal_error(format!("no randomness for a generated name: {error}"))
-    })?;
-    Ok(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(random)))
+/// The tag that the client asked for, or one of the broker's.
+fn consumer_tag_or_generated(asked: String) -> Name {
+    if asked.is_empty() {
+        generated_name("amq.ctag-").into()
+    } else {
+        asked.into()
+    }
 }
 
 fn check_not_default_exchange(name: &str) -> Result<(), Refusal> {
@@ -54,7 +57,7 @@ impl ConnectionExecutor {
                 mechanism,
                 response,
                 ..
-            } => self.authenticate(mechanism, &response),
+            } => self.authenticate(&mechanism, &response),
             Command::OpenVhost { vhost } => self.open_vhost(&vhost),
             Command::UpdateSecret { reason } => self.update_secret(&reason),
             Command::OpenChannel => self.open_channel(channel),
@@ -166,7 +169,7 @@ impl ConnectionExecutor {
                 }
                 let is_server_named = name.is_empty();
                 let name = if is_server_named {
-                    generated_name("amq.gen-")?
+                    generated_name("amq.gen-")
                 } else {
                     name
                 };
@@ -221,17 +224,16 @@ impl ConnectionExecutor {
         }
     }
 
-    fn authenticate(&mut self, mechanism: String, response: &[u8]) -> Result<Execution, Refusal> {
+    fn authenticate(&mut self, mechanism: &str, response: &[u8]) -> Result<Execution, Refusal> {
         let is_loopback = self.origin.peer.ip().to_canonical().is_loopback();
         match self
             .broker
             .directory
-            .authenticate(&mechanism, response, is_loopback)
+            .authenticate(mechanism, response, is_loopback)
         {
             Ok(user) => {
                 let name = Arc::clone(&user.name);
                 self.user = Some(user);
-                self.mechanism = mechanism;
                 Ok(Execution::done(Reply::Authenticated { user: name }))
             }
             Err(failure) => {
@@ -555,7 +557,7 @@ impl ConnectionExecutor {
         arguments: FieldTable,
     ) -> Result<Execution, Refusal> {
         let handle = self.readable_queue(queue)?;
-        let consumer_tag: Name = self.consumer_tag(consumer_tag)?.into();
+        let consumer_tag: Name = consumer_tag_or_generated(consumer_tag);
         let parsed = ConsumeArguments::parse(queue, handle.vhost(), handle.kind(), &arguments)?;
         let consumer = self.broker.next_consumer_id();
         let context = self.channels.entry(channel).or_default();
@@ -590,14 +592,6 @@ impl ConnectionExecutor {
         }))
     }
 
-    fn consumer_tag(&self, asked: String) -> Result<String, Refusal> {
-        if asked.is_empty() {
-            generated_name("amq.ctag-")
-        } else {
-            Ok(asked)
-        }
-    }
-
     fn consume_replies(
         &mut self,
         channel: ChannelNumber,
@@ -609,9 +603,9 @@ impl ConnectionExecutor {
                 "reply consumer cannot acknowledge",
             ));
         }
-        let consumer_tag: Name = self.consumer_tag(consumer_tag)?.into();
+        let consumer_tag: Name = consumer_tag_or_generated(consumer_tag);
         let consumer = self.broker.next_consumer_id();
-        let name = generated_name("amq.rabbitmq.reply-to.")?;
+        let name = generated_name("amq.rabbitmq.reply-to.");
         let context = self.channels.entry(channel).or_default();
         if context.reply.is_some() {
             return Err(Refusal::precondition_failed("reply consumer already set"));

@@ -73,7 +73,6 @@ pub struct ConnectionExecutor {
     origin: ConnectionOrigin,
     now: Now,
     user: Option<Arc<User>>,
-    mechanism: String,
     opened: Option<Opened>,
     channels: HashMap<ChannelNumber, ChannelContext>,
     /// Queues that this connection consumes or gets from, for its settlements.
@@ -109,7 +108,6 @@ impl ConnectionExecutor {
             id,
             origin,
             user: None,
-            mechanism: String::new(),
             opened: None,
             channels: HashMap::new(),
             queues: KnownQueues::default(),

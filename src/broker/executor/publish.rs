@@ -17,6 +17,7 @@ use crate::model::{
 };
 use crate::protocol::{Properties, PropertyFacts, Table, Value};
 use crate::queue::QueueHandle;
+use crate::queue::arguments::EXPIRY_MS_MAX;
 use crate::routing::{ExchangeHandle, ExchangeKind, Topology, extra_routing_keys};
 
 /// The tag that lets a user publish in another's name (RabbitMQ's document "Validated User-ID").
@@ -393,14 +394,11 @@ fn check_expiration(text: &[u8]) -> Result<(), Refusal> {
     if value < 0 {
         return refuse(format!("{{value_negative,{value}}}"));
     }
-    if value > EXPIRATION_MS_MAX {
+    if value > i128::from(EXPIRY_MS_MAX) {
         return refuse(format!("{{value_too_large,{value}}}"));
     }
     Ok(())
 }
-
-/// The longest expiry: ten years in milliseconds (`rabbit_misc:check_expiry`).
-const EXPIRATION_MS_MAX: i128 = 315_360_000_000;
 
 #[cfg(test)]
 mod tests {
