@@ -44,9 +44,33 @@ number_type!(
     ConsumerId
 );
 number_type!(
-    /// A message's place in one queue: it grows with each enqueue and is kept through redelivery.
+    /// A message's place in one queue, kept through redelivery: the lane (its priority level) in the top eight bits,
+    /// below them the place in that lane, from 1, which grows by one with each enqueue there.
     Position
 );
+
+impl Position {
+    /// The highest place in a lane.
+    pub const SEQUENCE_MAX: u64 = (1 << 56) - 1;
+
+    /// The place `sequence` of a lane.
+    #[must_use]
+    pub const fn new(lane: u8, sequence: u64) -> Self {
+        Self((lane as u64) << 56 | (sequence & Self::SEQUENCE_MAX))
+    }
+
+    /// The lane.
+    #[must_use]
+    pub const fn lane(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    /// The place in the lane.
+    #[must_use]
+    pub const fn sequence(self) -> u64 {
+        self.0 & Self::SEQUENCE_MAX
+    }
+}
 number_type!(
     /// The number of a delivery on its channel, from 1 (`delivery-tag` of the specification).
     DeliveryTag
