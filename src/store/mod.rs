@@ -15,6 +15,7 @@
 //! ```
 
 pub mod definitions;
+pub mod disk;
 mod error;
 mod folder;
 pub mod probe;
