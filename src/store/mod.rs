@@ -14,11 +14,13 @@
 //! meta.damaged-T/  a catalogue that could not be opened at time T (milliseconds since 1970), set aside
 //! ```
 
+mod deaths_codec;
 pub mod definitions;
 pub mod disk;
 mod error;
 mod folder;
 pub mod probe;
+pub mod record;
 
 pub use error::StoreError;
 pub use folder::{DataFolder, FORMAT_VERSION};
