@@ -22,7 +22,8 @@ use tokio::time::Sleep;
 use super::link::{ConnectionLink, LinkEvent};
 use crate::broker::{Broker, ConnectionExecutor, ConnectionOrigin};
 use crate::model::{
-    Command, Delivery, Executor as _, InboxEvent, Now, Settlement, SettlementOutcome, Unsettled,
+    ChannelNumber, Command, Delivery, Executor as _, Got, InboxEvent, Now, Reply, Settlement,
+    SettlementOutcome, Unsettled,
 };
 use crate::queue::Inbox;
 use crate::session::{EndReason, Session, SessionSettings};
@@ -183,6 +184,10 @@ impl Task {
         if is_active {
             self.session.end_burst(now, &mut self.executor);
         }
+        if self.executor.poll_synced(cx.waker()) {
+            self.session.end_burst(now, &mut self.executor);
+            is_active = true;
+        }
         is_active |= self.poll_inbox(cx, now);
         is_active |= self.poll_write(cx)?;
         self.log_exceptions();
@@ -244,7 +249,11 @@ impl Task {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<Poll<Read>> {
-        if !self.session.wants_input() || self.is_leftover_unread || self.is_deaf_to_notices() {
+        if !self.session.wants_input()
+            || self.is_leftover_unread
+            || self.is_deaf_to_notices()
+            || self.executor.is_congested(cx.waker())
+        {
             return Ok(Poll::Pending);
         }
         SCRATCH.with_borrow_mut(|scratch| {
@@ -345,6 +354,9 @@ impl Task {
                             self.give_back(&delivery);
                         }
                     }
+                    InboxEvent::Got { channel, no_ack, got } => {
+                        self.handle_got(now, channel, no_ack, got);
+                    }
                     InboxEvent::ConsumerCancelled { channel, consumer } => {
                         self.executor.forget_consumer(channel, consumer);
                         self.session.handle_consumer_cancelled(channel, consumer);
@@ -371,6 +383,27 @@ impl Task {
             self.executor.flush();
         }
         is_active
+    }
+
+    /// The answer to a `basic.get` that had to be read from the disk; without its channel it goes back.
+    fn handle_got(&mut self, now: Now, channel: ChannelNumber, no_ack: bool, got: Option<Got>) {
+        if self.executor.take_waiting_get(channel) {
+            let reply = Ok(Reply::Got(got));
+            self.session
+                .handle_reply(now, channel, reply, &mut self.executor);
+        } else if let (Some(got), false) = (got, no_ack) {
+            self.executor.settle(
+                channel,
+                Settlement {
+                    delivery: Unsettled {
+                        queue: got.queue,
+                        position: got.position,
+                        consumer: None,
+                    },
+                    outcome: SettlementOutcome::ReturnedByLoss,
+                },
+            );
+        }
     }
 
     /// Returns a delivery whose consumer is gone to its queue.

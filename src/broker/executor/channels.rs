@@ -22,6 +22,8 @@ pub(super) struct ChannelContext {
     pub consumers: HashMap<ConsumerId, QueueHandle>,
     /// Its consumer of direct replies, with the name that `reply-to` is rewritten to.
     pub reply: Option<(ConsumerId, String)>,
+    /// The queue of a `basic.get` that waits for its message to be read.
+    pub waiting_get: Option<QueueHandle>,
 }
 
 impl ChannelContext {
@@ -69,6 +71,10 @@ impl ConnectionExecutor {
         if let Some((_, name)) = &context.reply {
             self.broker.reply_consumers.remove(name);
         }
+        if let Some(handle) = &context.waiting_get {
+            // A queue deleted meanwhile has answered.
+            let _ = handle.cancel_gets(self.id, Some(channel), &mut self.courier.effects);
+        }
         for (handle, consumers) in by_queue(context.consumers) {
             // A queue deleted meanwhile has no consumers.
             let _ = handle.remove_consumers(&consumers, self.now, &mut self.courier.effects);
@@ -90,12 +96,21 @@ impl ConnectionExecutor {
         self.carry_out();
     }
 
+    /// Whether the channel waits for the answer to a `basic.get`; it no longer does after this.
+    pub fn take_waiting_get(&mut self, channel: ChannelNumber) -> bool {
+        let context = self.channels.get_mut(&channel);
+        context.is_some_and(|context| context.waiting_get.take().is_some())
+    }
+
     fn return_unsettled(&mut self, unsettled: impl Iterator<Item = Unsettled>) {
         for delivery in unsettled {
             self.gathered.settle(&Settlement {
                 delivery,
                 outcome: SettlementOutcome::ReturnedByLoss,
             });
+            if self.gathered.is_full() {
+                self.flush_gathered();
+            }
         }
     }
 
@@ -105,12 +120,12 @@ impl ConnectionExecutor {
         self.return_unsettled(
             unsent
                 .into_iter()
-                .filter(|delivery| !delivery.no_ack)
-                .filter_map(|delivery| {
+                .filter(|unsent| !unsent.no_ack)
+                .filter_map(|unsent| {
                     Some(Unsettled {
-                        queue: delivery.queue?,
-                        position: delivery.position,
-                        consumer: Some(delivery.consumer),
+                        queue: unsent.queue?,
+                        position: unsent.position,
+                        consumer: unsent.consumer,
                     })
                 }),
         );

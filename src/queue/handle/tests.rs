@@ -1,0 +1,121 @@
+//! A queue behind its lock: refusals with their texts, deadlines, the end.
+
+use std::time::Instant;
+
+use super::*;
+use crate::protocol::{PropertyFacts, ShortString, Value};
+
+fn now() -> Now {
+    Now {
+        monotonic: Instant::now(),
+        wall_ms: 1_000_000,
+    }
+}
+
+fn queue(fields: &[(&'static str, Value)], fx: &mut Effects) -> QueueHandle {
+    let arguments: FieldTable = fields
+        .iter()
+        .map(|(name, value)| (ShortString::from_static(name), value.clone()))
+        .collect();
+    let settings = QueueSettings::parse("q", "/", QueueKind::Classic, &arguments).unwrap();
+    let declaration = QueueDeclaration {
+        id: QueueId(7),
+        name: "q".into(),
+        vhost: "/".into(),
+        durable: true,
+        exclusive_owner: None,
+        auto_delete: false,
+        arguments,
+        settings,
+    };
+    QueueHandle::new(declaration, &PolicySettings::default(), now(), fx)
+}
+
+fn message() -> SharedMessage {
+    let facts = PropertyFacts::default();
+    Arc::new(Message::copied("".into(), b"q", &[0, 0], facts, b"body"))
+}
+
+fn refusal<T: fmt::Debug>(result: Result<T, QueueError>) -> String {
+    match result {
+        Err(QueueError::Refused(refusal)) => refusal.text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_deleted_queue_is_gone_for_everyone() {
+    let mut fx = Effects::default();
+    let queue = queue(&[], &mut fx);
+    let other = queue.clone();
+    let mut outcomes = Vec::new();
+    queue
+        .publish_batch([message(), message()], now(), &mut fx, &mut outcomes)
+        .unwrap();
+    assert_eq!(
+        outcomes,
+        [
+            Published::Accepted(Position(1)),
+            Published::Accepted(Position(2))
+        ]
+    );
+    assert_eq!(other.delete(false, false, &mut fx), Ok(2));
+    assert_eq!(queue.publish(message(), now(), &mut fx), Err(Gone));
+    assert_eq!(queue.delete(false, false, &mut fx), Err(QueueError::Gone));
+    assert_eq!(queue.counts(), Err(Gone));
+}
+
+#[test]
+fn a_deletion_can_be_conditional() {
+    let mut fx = Effects::default();
+    let classic = queue(&[], &mut fx);
+    classic.publish(message(), now(), &mut fx).unwrap();
+    assert_eq!(
+        refusal(classic.delete(false, true, &mut fx)),
+        "queue 'q' in vhost '/' not empty"
+    );
+    assert_eq!(classic.delete(true, false, &mut fx), Ok(1));
+    let quorum = queue(&[("x-queue-type", Value::from("quorum"))], &mut fx);
+    assert_eq!(
+        refusal(quorum.delete(true, true, &mut fx)),
+        "cannot delete queue 'q' in vhost '/'. queue.delete operations with if-unused flag set are not supported by quorum queues"
+    );
+}
+
+#[test]
+fn a_refused_get_says_why() {
+    let mut fx = Effects::default();
+    let fields = [
+        ("x-queue-type", Value::from("quorum")),
+        ("x-single-active-consumer", Value::Bool(true)),
+    ];
+    let queue = queue(&fields, &mut fx);
+    assert_eq!(
+        refusal(queue.get(1, true, now(), &mut fx)),
+        "cannot obtain access to locked queue 'q' in vhost '/'. basic.get operations are not supported by quorum queues with single active consumer"
+    );
+}
+
+#[test]
+fn a_deadline_is_reported_when_it_is_earlier_than_the_last_one() {
+    let mut fx = Effects::default();
+    let queue = queue(&[("x-message-ttl", Value::I32(100))], &mut fx);
+    assert!(fx.deadlines.is_empty());
+    queue.publish(message(), now(), &mut fx).unwrap();
+    queue.publish(message(), now(), &mut fx).unwrap();
+    queue.purge(&mut fx).unwrap();
+    queue.publish(message(), now(), &mut fx).unwrap();
+    assert_eq!(fx.deadlines, [(QueueId(7), 1_000_100)]);
+    queue.handle_timeout(now(), &mut fx).unwrap();
+    assert_eq!(fx.deadlines.len(), 2);
+}
+
+#[test]
+fn another_connections_exclusive_queue_is_locked() {
+    let mut fx = Effects::default();
+    let mut declaration = queue(&[], &mut fx).declaration().clone();
+    declaration.exclusive_owner = Some(ConnectionId(1));
+    let queue = QueueHandle::new(declaration, &PolicySettings::default(), now(), &mut fx);
+    assert!(queue.check_access(ConnectionId(1)).is_ok());
+    assert!(queue.check_access(ConnectionId(2)).is_err());
+}
