@@ -134,7 +134,7 @@ impl Courier {
         let rank = |id: QueueId| queues.binary_search_by_key(&id, |handle| handle.id()).ok();
         let mut burst = Burst::open_atomic(&broker.messages, queues.iter().copied());
         let ranks = targets.iter().filter_map(|target| rank(target.id()));
-        let placed = burst.publish(message, ranks, now, &mut self.effects);
+        let placed = burst.publish(message, None, ranks, now, &mut self.effects);
         if let Some((handle, position)) = &source
             && let Some(index) = rank(handle.id())
         {

@@ -229,6 +229,11 @@ impl Broker {
         }
     }
 
+    /// Whether something asked of the disk has not been read yet.
+    pub fn has_loads(&self) -> bool {
+        self.loader.pending() > 0
+    }
+
     fn keeping(&self) -> Keeping {
         Keeping {
             store: Arc::clone(&self.messages),

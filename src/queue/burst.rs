@@ -13,7 +13,7 @@ use super::handle::{QueueHandle, expiration_ms};
 use super::placing::{Keep, Offer, Placement};
 use super::ready::Deadline;
 use crate::model::{ConsumerId, Now, Position, SettlementOutcome, SharedMessage};
-use crate::store::journal::{Appender, Lsn};
+use crate::store::journal::{Appender, BodyCrc, Lsn};
 use crate::store::messages::MessageStore;
 use crate::store::queue_log::JournalEntry;
 use crate::store::record::Target;
@@ -86,10 +86,11 @@ impl<'q> Burst<'q> {
     }
 
     /// Publishes a message to the queues at these places in the list of queues. A queue that was deleted counts as done
-    /// (RabbitMQ's document "Publisher Confirms").
+    /// (RabbitMQ's document "Publisher Confirms"). `body_crc` is the body's checksum, if it was taken before.
     pub fn publish(
         &mut self,
         message: &SharedMessage,
+        body_crc: Option<BodyCrc>,
         queues: impl IntoIterator<Item = usize>,
         now: Now,
         fx: &mut Effects,
@@ -128,7 +129,8 @@ impl<'q> Burst<'q> {
             }
         }
         if !self.targets.is_empty() {
-            self.record(message, placed.must_sync);
+            let body_crc = body_crc.unwrap_or_else(|| BodyCrc::of(message));
+            self.record(message, body_crc, placed.must_sync);
         }
         placed.accepted = self.places.len() as u32;
         let is_alone = self.queues.len() == 1;
@@ -145,16 +147,16 @@ impl<'q> Burst<'q> {
     }
 
     /// Writes the record of a message and notes where it lies.
-    fn record(&mut self, message: &SharedMessage, must_sync: bool) {
+    fn record(&mut self, message: &SharedMessage, body_crc: BodyCrc, must_sync: bool) {
         let mut own = None;
         let appender = match &mut self.appender {
             Some(appender) => appender,
             None => own.insert(self.store.journal().append()),
         };
         let appended = if must_sync {
-            appender.message(message, &self.targets)
+            appender.message(message, body_crc, &self.targets)
         } else {
-            appender.transient(message, &self.targets)
+            appender.transient(message, body_crc, &self.targets)
         };
         if must_sync {
             self.end = appender.end();
@@ -169,7 +171,7 @@ impl<'q> Burst<'q> {
                 body_bytes: message.body_bytes() as u32,
                 is_transient: placement.keep == Keep::Page,
                 may_expire: placement.deadline != Deadline::NEVER,
-                has_blob: appended.has_blob,
+                has_blob: appended.blob.is_some(),
             });
         }
     }

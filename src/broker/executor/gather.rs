@@ -10,7 +10,7 @@ use crate::model::{
     Settlement, SettlementOutcome, SharedMessage,
 };
 use crate::queue::{Burst, Effects, Placed, QueueHandle};
-use crate::store::journal::Lsn;
+use crate::store::journal::{BodyCrc, Lsn};
 use crate::store::messages::MessageStore;
 
 /// Places whose allocation is kept for the next burst.
@@ -39,6 +39,8 @@ struct Confirmable {
 #[derive(Debug)]
 struct Gathering {
     message: SharedMessage,
+    /// Of its body, if the journal will want it: taken before any lock.
+    body_crc: Option<BodyCrc>,
     /// Its queues in `targets`.
     targets: Range<u32>,
     /// Its place among the confirmable publishes.
@@ -98,7 +100,10 @@ impl Gathered {
                 self.by_queue[place as usize].push(index);
             }
         }
+        let is_durable = message.facts().is_persistent()
+            && queues.iter().any(|queue| queue.declaration().durable);
         self.publishes.push(Gathering {
+            body_crc: is_durable.then(|| BodyCrc::of(&message)),
             message,
             targets: first..self.targets.len() as u32,
             confirmable,
@@ -172,7 +177,7 @@ impl Gathered {
             let mut burst = Burst::open(store, [queue]);
             for index in publishes {
                 let publish = &self.publishes[*index as usize];
-                let placed = burst.publish(&publish.message, [0], now, fx);
+                let placed = burst.publish(&publish.message, publish.body_crc, [0], now, fx);
                 self.has_rejection |= placed.is_refused;
                 conclude(&mut self.confirmables, publish.confirmable, placed);
             }
@@ -195,7 +200,7 @@ impl Gathered {
         for publish in &self.publishes {
             let targets = &self.targets[publish.targets.start as usize..publish.targets.end as usize];
             let ranks = targets.iter().map(|place| rank[*place as usize]);
-            let placed = burst.publish(&publish.message, ranks, now, fx);
+            let placed = burst.publish(&publish.message, publish.body_crc, ranks, now, fx);
             self.has_rejection |= placed.is_refused;
             conclude(&mut self.confirmables, publish.confirmable, placed);
         }
@@ -302,7 +307,7 @@ impl ConnectionExecutor {
             let ranks = targets
                 .iter()
                 .filter_map(|place| rank(gathered.queues[*place as usize].id()));
-            let placed = burst.publish(&publish.message, ranks, self.now, fx);
+            let placed = burst.publish(&publish.message, publish.body_crc, ranks, self.now, fx);
             gathered.has_rejection |= placed.is_refused;
         }
         for (id, entries) in settlements {
@@ -333,6 +338,11 @@ impl ConnectionExecutor {
             self.take_synced();
         }
         self.completions.len() > before
+    }
+
+    /// Whether publishes wait for the journal to be synced.
+    pub fn has_unsynced(&self) -> bool {
+        !self.unsynced.is_empty()
     }
 
     fn take_synced(&mut self) {
