@@ -111,8 +111,6 @@ pub struct ChannelInfo {
     pub global_prefetch_count: u16,
     /// Deliveries not settled.
     pub messages_unacknowledged: usize,
-    /// What those cost, in octets.
-    pub bytes_unacknowledged: u64,
     /// Publishes not yet confirmed.
     pub messages_unconfirmed: usize,
     /// Publishes that wait for tx.commit.
@@ -387,7 +385,6 @@ impl Session {
                 prefetch_count: channel.prefetch.consumer,
                 global_prefetch_count: channel.prefetch.channel,
                 messages_unacknowledged: channel.unsettled.len(),
-                bytes_unacknowledged: channel.unsettled.bytes(),
                 messages_unconfirmed: channel.confirms.as_ref().map_or(0, |c| c.pending()),
                 messages_uncommitted: transaction.map_or(0, |tx| tx.publishes()),
                 acks_uncommitted: transaction.map_or(0, |tx| tx.acks()),

@@ -1,0 +1,97 @@
+"""A broker's data folder from outside: its files by kind, what it takes of the disk, and damage done to it.
+
+In: paths and chances. Out: lists, sizes, files with some bits turned. The formats are not known here, only names.
+"""
+
+import os
+import shutil
+
+
+def files(data):
+    """Every file of the folder, by its path inside of it."""
+    found = {}
+    for where, _, names in os.walk(data):
+        for name in names:
+            path = os.path.join(where, name)
+            found[os.path.relpath(path, data)] = path
+    return found
+
+
+def kind_of(name):
+    """What a file is for, by its name; `None` for those that hold nothing of worth."""
+    top = name.split(os.sep)[0]
+    if name == "haremq.lock" or top == "quarantine" or top.startswith("meta.damaged"):
+        return None
+    if name == "haremq-format":
+        return "format"
+    if top in ("meta.json", "meta.json.prev"):
+        return "export"
+    return {"journal": "journal", "queues": "segment", "meta": "meta", "blobs": "blob"}.get(top)
+
+
+def by_kind(data):
+    """Paths of the files that are not empty, by kind."""
+    kinds = {}
+    for name, path in sorted(files(data).items()):
+        if kind_of(name) is not None and os.path.getsize(path) > 0:
+            kinds.setdefault(kind_of(name), []).append(path)
+    return kinds
+
+
+def segments(data):
+    """Paths of segment files."""
+    return [path for name, path in files(data).items() if kind_of(name) == "segment" and name.endswith(".seg")]
+
+
+def disk_bytes(data):
+    """What the folder takes of the disk: blocks, not lengths. Files may go meanwhile."""
+    total = 0
+    for path in files(data).values():
+        try:
+            total += os.stat(path).st_blocks * 512
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def copy(source, target):
+    """A copy of a stopped broker's folder, holes kept."""
+    shutil.rmtree(target, ignore_errors=True)
+    for name, path in files(source).items():
+        there = os.path.join(target, name)
+        os.makedirs(os.path.dirname(there), exist_ok=True)
+        copy_sparse(path, there)
+    return target
+
+
+def copy_sparse(source, target):
+    """Copies a file; pieces of zeros become holes."""
+    piece_bytes = 1 << 20
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        while piece := reader.read(piece_bytes):
+            if piece.count(0) == len(piece):
+                writer.seek(len(piece), os.SEEK_CUR)
+            else:
+                writer.write(piece)
+        writer.truncate()
+    shutil.copymode(source, target)
+
+
+def flip_bit(path, at, bit):
+    """Turns one bit."""
+    with open(path, "r+b") as file:
+        file.seek(at)
+        octet = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([octet ^ 1 << bit]))
+
+
+def places_of(path, octets):
+    """Offsets at which a file has these octets."""
+    with open(path, "rb") as file:
+        content = file.read()
+    places, at = [], content.find(octets)
+    while at >= 0:
+        places.append(at)
+        at = content.find(octets, at + 1)
+    return places
