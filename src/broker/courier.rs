@@ -66,8 +66,11 @@ impl Courier {
         let Some(vhost) = broker.vhost(&letter.vhost) else {
             return;
         };
+        let Some(message) = &letter.message else {
+            return;
+        };
         let message: SharedMessage = Arc::new(with_death(
-            &letter.message,
+            message,
             &letter.queue_name,
             letter.reason,
             now,

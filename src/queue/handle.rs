@@ -12,14 +12,17 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::arguments::{Declared, check_equivalence, check_exclusive_access, parse_expiration};
+use super::budget::HotBudget;
 use super::consumers::{ConsumerSnapshot, NewConsumer};
 use super::effects::Effects;
+use super::giving::{AskedGet, GetOutcome};
 use super::kind::QueueKind;
+use super::placing::Offer;
 use super::settings::{PolicySettings, QueueSettings};
-use super::state::{ConsumeRefusal, GetRefusal, Published, QueueSnapshot, QueueState};
+use super::state::{ConsumeRefusal, GetRefusal, QueueSnapshot, QueueState};
 use crate::model::{
-    ChannelNumber, ConnectionId, ConsumerId, Got, Message, Name, Now, Position, QueueCounts,
-    QueueId, Refusal, SettlementOutcome, SharedMessage, WallMs, resource,
+    ConnectionId, ConsumerId, Message, Name, Now, Position, QueueCounts, QueueId, Refusal,
+    SettlementOutcome, SharedMessage, WallMs, resource,
 };
 use crate::protocol::FieldTable;
 
@@ -42,6 +45,15 @@ pub struct QueueDeclaration {
     pub arguments: FieldTable,
     /// What they mean.
     pub settings: QueueSettings,
+}
+
+/// What became of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The queue has it, at this place.
+    Accepted(Position),
+    /// The queue is full and refuses.
+    Rejected,
 }
 
 /// The queue was deleted.
@@ -113,6 +125,8 @@ impl QueueHandle {
             &declaration.settings,
             policy,
             declaration.auto_delete,
+            false,
+            HotBudget::unlimited(),
             now,
         );
         let handle = Self(Arc::new(Shared {
@@ -204,10 +218,7 @@ impl QueueHandle {
         now: Now,
         fx: &mut Effects,
     ) -> Result<Published, Gone> {
-        let expiration_ms = expiration_ms(&message);
-        self.with(fx, |state, fx| {
-            state.publish(message, expiration_ms, now, fx)
-        })
+        self.with(fx, |state, fx| publish(state, message, now, fx))
     }
 
     /// Publishes a burst under one lock; an outcome for each is appended to `outcomes`.
@@ -222,10 +233,10 @@ impl QueueHandle {
         outcomes: &mut Vec<Published>,
     ) -> Result<(), Gone> {
         self.with(fx, |state, fx| {
-            outcomes.extend(messages.into_iter().map(|message| {
-                let expiration_ms = expiration_ms(&message);
-                state.publish(message, expiration_ms, now, fx)
-            }));
+            let published = messages
+                .into_iter()
+                .map(|message| publish(state, message, now, fx));
+            outcomes.extend(published);
         })
     }
 
@@ -275,12 +286,11 @@ impl QueueHandle {
     /// 405 on a quorum queue with a single active consumer.
     pub fn get(
         &self,
-        channel: ChannelNumber,
-        no_ack: bool,
+        asked: AskedGet,
         now: Now,
         fx: &mut Effects,
-    ) -> Result<Option<Got>, QueueError> {
-        let got = self.with(fx, |state, fx| state.get(channel, no_ack, now, fx))?;
+    ) -> Result<GetOutcome, QueueError> {
+        let got = self.with(fx, |state, fx| state.get(asked, now, fx))?;
         got.map_err(|GetRefusal::SingleActiveConsumer| {
             let refusal = Refusal::resource_locked(format!(
                 "cannot obtain access to locked {}. basic.get operations are not supported by {} \
@@ -471,7 +481,9 @@ impl QueueHandle {
         act: impl FnOnce(&mut QueueState, &mut Effects) -> T,
     ) -> Result<T, Gone> {
         let mut guarded = self.0.guarded.lock();
-        let result = act(guarded.state.as_mut().ok_or(Gone)?, fx);
+        let state = guarded.state.as_mut().ok_or(Gone)?;
+        let result = act(state, fx);
+        state.settle_budget();
         self.arm(&mut guarded, fx);
         Ok(result)
     }
@@ -484,6 +496,22 @@ impl QueueHandle {
         {
             guarded.armed_ms = next_ms;
             fx.deadlines.push((self.id(), next_ms));
+        }
+    }
+}
+
+/// A message arrives, and nothing but memory keeps it.
+fn publish(
+    state: &mut QueueState,
+    message: SharedMessage,
+    now: Now,
+    fx: &mut Effects,
+) -> Published {
+    match state.offer(&message, expiration_ms(&message), now, fx) {
+        Offer::Refused => Published::Rejected,
+        Offer::Taken(placement) => {
+            state.enter(message, placement, now, fx);
+            Published::Accepted(placement.position)
         }
     }
 }
@@ -541,6 +569,15 @@ mod tests {
         Arc::new(Message::copied("".into(), b"q", &[0, 0], facts, b"body"))
     }
 
+    fn asked() -> AskedGet {
+        AskedGet {
+            connection: ConnectionId(1),
+            channel: 1,
+            no_ack: true,
+            outlet: crate::queue::Inbox::new(1000),
+        }
+    }
+
     fn refusal<T: fmt::Debug>(result: Result<T, QueueError>) -> String {
         match result {
             Err(QueueError::Refused(refusal)) => refusal.text,
@@ -596,7 +633,7 @@ mod tests {
         ];
         let queue = queue(&fields, &mut fx);
         assert_eq!(
-            refusal(queue.get(1, true, now(), &mut fx)),
+            refusal(queue.get(asked(), now(), &mut fx)),
             "cannot obtain access to locked queue 'q' in vhost '/'. basic.get operations are not supported by quorum queues with single active consumer"
         );
     }

@@ -22,7 +22,8 @@ use tokio::time::Sleep;
 use super::link::{ConnectionLink, LinkEvent};
 use crate::broker::{Broker, ConnectionExecutor, ConnectionOrigin};
 use crate::model::{
-    Command, Delivery, Executor as _, InboxEvent, Now, Settlement, SettlementOutcome, Unsettled,
+    ChannelNumber, Command, Delivery, Executor as _, Got, InboxEvent, Now, Reply, Settlement,
+    SettlementOutcome, Unsettled,
 };
 use crate::queue::Inbox;
 use crate::session::{EndReason, Session, SessionSettings};
@@ -363,6 +364,11 @@ impl Task {
                             &mut self.executor,
                         );
                     }
+                    InboxEvent::Got {
+                        channel,
+                        no_ack,
+                        got,
+                    } => self.answer_get(now, channel, no_ack, got),
                 }
             }
             self.events = events;
@@ -374,6 +380,24 @@ impl Task {
     }
 
     /// Returns a delivery whose consumer is gone to its queue.
+    /// Answers a `basic.get` that waited until its message was loaded. If the channel is gone by now, the message goes back.
+    fn answer_get(&mut self, now: Now, channel: ChannelNumber, no_ack: bool, got: Option<Got>) {
+        let held = got.as_ref().filter(|_| !no_ack).map(|got| Unsettled {
+            queue: got.queue,
+            position: got.position,
+            consumer: None,
+        });
+        let reply = Ok(Reply::Got(got));
+        let was_awaited = self
+            .session
+            .handle_reply(now, channel, reply, &mut self.executor);
+        if let Some(delivery) = held.filter(|_| !was_awaited) {
+            let outcome = SettlementOutcome::ReturnedByLoss;
+            self.executor
+                .settle(channel, Settlement { delivery, outcome });
+        }
+    }
+
     fn give_back(&mut self, delivery: &Delivery) {
         if let (Some(queue), false) = (delivery.queue, delivery.no_ack) {
             self.executor.settle(

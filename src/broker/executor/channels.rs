@@ -99,21 +99,10 @@ impl ConnectionExecutor {
         }
     }
 
-    /// Deliveries assigned to the channel that were still waiting in the inbox.
+    /// What was handed to the channel and still waited in the inbox.
     fn return_unsent(&mut self, channel: ChannelNumber) {
         let unsent = self.origin.inbox.take_for_channel(channel);
-        self.return_unsettled(
-            unsent
-                .into_iter()
-                .filter(|delivery| !delivery.no_ack)
-                .filter_map(|delivery| {
-                    Some(Unsettled {
-                        queue: delivery.queue?,
-                        position: delivery.position,
-                        consumer: Some(delivery.consumer),
-                    })
-                }),
-        );
+        self.return_unsettled(unsent.into_iter());
     }
 
     pub(super) fn close_connection(&mut self) {

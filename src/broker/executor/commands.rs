@@ -15,11 +15,11 @@ use super::super::topology::{BindingRequest, QueueRequest, not_found};
 use super::{ConnectionExecutor, Opened};
 use crate::auth::{Operation, Resource};
 use crate::model::{
-    ChannelNumber, Command, ConsumerId, Delivery, Execution, InboxEvent, Name, Outlet as _,
-    QueueCounts, Refusal, Reply, Settlement, StagedPublish,
+    ChannelNumber, Command, ConsumerId, Delivery, Execution, InboxEvent, Name, Outlet, QueueCounts,
+    Refusal, Reply, Settlement, StagedPublish,
 };
 use crate::protocol::FieldTable;
-use crate::queue::{ConsumeArguments, NewConsumer, QueueError, QueueHandle};
+use crate::queue::{AskedGet, ConsumeArguments, GetOutcome, NewConsumer, QueueError, QueueHandle};
 use crate::routing::{ExchangeDefinition, ExchangeKind};
 use crate::store::definitions::DestinationKind;
 
@@ -650,14 +650,27 @@ impl ConnectionExecutor {
         no_ack: bool,
     ) -> Result<Execution, Refusal> {
         let handle = self.readable_queue(queue)?;
-        let got = handle.get(channel, no_ack, self.now, &mut self.courier.effects);
+        let asked = AskedGet {
+            connection: self.id,
+            channel,
+            no_ack,
+            outlet: Arc::clone(&self.origin.inbox) as Arc<dyn Outlet>,
+        };
+        let outcome = handle.get(asked, self.now, &mut self.courier.effects);
         self.carry_out();
-        match got {
-            Ok(got) => {
-                if got.is_some() && !no_ack {
+        match outcome {
+            Ok(GetOutcome::Empty) => Ok(Execution::done(Reply::Got(None))),
+            Ok(GetOutcome::Got(got)) => {
+                if !no_ack {
                     self.queues.insert(handle);
                 }
-                Ok(Execution::done(Reply::Got(got)))
+                Ok(Execution::done(Reply::Got(Some(got))))
+            }
+            Ok(GetOutcome::Later) => {
+                if !no_ack {
+                    self.queues.insert(handle);
+                }
+                Ok(Execution::Later)
             }
             Err(QueueError::Gone) => Err(not_found("queue", queue, handle.vhost())),
             Err(QueueError::Refused(refusal)) => Err(refusal),
