@@ -3,6 +3,7 @@
 //! arrived (`rabbit_fifo.erl`, `is_over_limit/1`).
 
 use super::effects::Effects;
+use super::entry::Item;
 use super::settings::Overflow;
 use super::state::QueueState;
 use crate::model::{DeathReason, SharedMessage};
@@ -13,28 +14,21 @@ impl QueueState {
         self.settings.overflow != Overflow::DropHead && self.is_over(1, message.body_bytes() as u64)
     }
 
-    /// Refuses a publish.
-    pub(super) fn refuse(&mut self, message: SharedMessage, fx: &mut Effects) {
-        self.counters.refused += 1;
-        if self.settings.overflow == Overflow::RejectPublishDeadLetter {
-            self.dead_letter(message, DeathReason::MaxLen, None, fx);
-        } else {
-            fx.free(message);
-        }
-    }
-
-    /// Drops heads until the queue is within its limits, if it is of the kind that drops.
+    /// Drops heads until the queue is within its limits, if it is of the kind that drops. A head that is only in the log is dropped when it is
+    /// loaded, since its size is not known before: until then the queue is over its limit.
     pub(super) fn drop_overflow(&mut self, fx: &mut Effects) {
-        if self.settings.overflow != Overflow::DropHead {
-            return;
-        }
-        while self.is_over(0, 0) {
+        while self.must_drop() {
             let Some(entry) = self.ready.pop() else {
                 return;
             };
             self.counters.overflowed += 1;
-            self.dead_letter(entry.message, DeathReason::MaxLen, Some(entry.position), fx);
+            self.dead_letter(Item::Hot(entry), DeathReason::MaxLen, fx);
         }
+    }
+
+    /// Whether the head must go, because the queue is over its limits.
+    pub(super) fn must_drop(&self) -> bool {
+        self.settings.overflow == Overflow::DropHead && self.is_over(0, 0)
     }
 
     fn is_over(&self, more_messages: u64, more_bytes: u64) -> bool {
@@ -42,13 +36,15 @@ impl QueueState {
         if limits.max_length == u64::MAX && limits.max_length_bytes == u64::MAX {
             return false;
         }
+        let offered = &self.offered;
         let (kept, kept_bytes) = self.quorum.as_ref().map_or((0, 0), |quorum| {
             (
                 quorum.delayed_messages() + quorum.retained_messages(),
                 quorum.delayed_body_bytes() + quorum.retained_body_bytes(),
             )
         });
-        self.ready.messages() + kept + more_messages > limits.max_length
-            || self.ready.body_bytes() + kept_bytes + more_bytes > limits.max_length_bytes
+        self.ready.messages() + kept + offered.messages + more_messages > limits.max_length
+            || self.ready.body_bytes() + kept_bytes + offered.body_bytes + more_bytes
+                > limits.max_length_bytes
     }
 }

@@ -354,9 +354,6 @@ impl Task {
                             self.give_back(&delivery);
                         }
                     }
-                    InboxEvent::Got { channel, no_ack, got } => {
-                        self.handle_got(now, channel, no_ack, got);
-                    }
                     InboxEvent::ConsumerCancelled { channel, consumer } => {
                         self.executor.forget_consumer(channel, consumer);
                         self.session.handle_consumer_cancelled(channel, consumer);
@@ -375,6 +372,11 @@ impl Task {
                             &mut self.executor,
                         );
                     }
+                    InboxEvent::Got {
+                        channel,
+                        no_ack,
+                        got,
+                    } => self.answer_get(now, channel, no_ack, got),
                 }
             }
             self.events = events;
@@ -385,24 +387,21 @@ impl Task {
         is_active
     }
 
-    /// The answer to a `basic.get` that had to be read from the disk; without its channel it goes back.
-    fn handle_got(&mut self, now: Now, channel: ChannelNumber, no_ack: bool, got: Option<Got>) {
-        if self.executor.take_waiting_get(channel) {
-            let reply = Ok(Reply::Got(got));
-            self.session
-                .handle_reply(now, channel, reply, &mut self.executor);
-        } else if let (Some(got), false) = (got, no_ack) {
-            self.executor.settle(
-                channel,
-                Settlement {
-                    delivery: Unsettled {
-                        queue: got.queue,
-                        position: got.position,
-                        consumer: None,
-                    },
-                    outcome: SettlementOutcome::ReturnedByLoss,
-                },
-            );
+    /// Answers a `basic.get` that waited until its message was loaded. If the channel is gone by now, the message goes back.
+    fn answer_get(&mut self, now: Now, channel: ChannelNumber, no_ack: bool, got: Option<Got>) {
+        let held = got.as_ref().filter(|_| !no_ack).map(|got| Unsettled {
+            queue: got.queue,
+            position: got.position,
+            consumer: None,
+        });
+        let reply = Ok(Reply::Got(got));
+        let was_awaited = self
+            .session
+            .handle_reply(now, channel, reply, &mut self.executor);
+        if let Some(delivery) = held.filter(|_| !was_awaited) {
+            let outcome = SettlementOutcome::ReturnedByLoss;
+            self.executor
+                .settle(channel, Settlement { delivery, outcome });
         }
     }
 

@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use haremq::model::{
-    ChannelWindow, ConsumerId, DeathReason, Delivery, InboxEvent, Message, Now, Outlet, Position,
-    QueueId, SettlementOutcome,
+    ChannelWindow, ConnectionId, ConsumerId, DeathReason, Delivery, InboxEvent, Message, Now,
+    Outlet, Position, QueueId, SettlementOutcome,
 };
 use haremq::protocol::{FieldTable, Properties, PropertyFacts, ShortString, Value};
 use haremq::queue::{
-    ConsumeArguments, DeadLetter, Effects, NewConsumer, PolicySettings, Published,
-    QueueDeclaration, QueueHandle, QueueKind, QueueSettings,
+    AskedGet, ConsumeArguments, DeadLetter, Effects, GetOutcome, NewConsumer, PolicySettings,
+    Published, QueueDeclaration, QueueHandle, QueueKind, QueueSettings,
 };
 use parking_lot::Mutex;
 
@@ -497,7 +497,16 @@ impl World {
     fn get(&mut self, at: usize) {
         let no_ack = self.random.chance(50);
         let pair = &mut self.pairs[at];
-        let got = pair.real.get(1, no_ack, self.now, &mut self.fx);
+        let asked = AskedGet {
+            connection: ConnectionId(1),
+            channel: 1,
+            no_ack,
+            outlet: Arc::new(Recorder {
+                room: AtomicI64::new(0),
+                log: Log::default(),
+            }),
+        };
+        let got = pair.real.get(asked, self.now, &mut self.fx);
         if pair.single_active && pair.kind == QueueKind::Quorum {
             assert!(got.is_err());
             return;
@@ -505,7 +514,7 @@ impl World {
         let got = got.unwrap();
         self.catch_up();
         let pair = &mut self.pairs[at];
-        let Some(got) = got else {
+        let GetOutcome::Got(got) = got else {
             assert_eq!(pair.ready_count(), 0);
             return;
         };
@@ -580,7 +589,7 @@ impl World {
         self.dead.extend(self.fx.dead_letters.drain(..));
         loop {
             if let Some(letter) = self.dead.front() {
-                let body = std::str::from_utf8(letter.message.body()).unwrap();
+                let body = std::str::from_utf8(letter.message.as_ref().unwrap().body()).unwrap();
                 let body: u64 = body.parse().unwrap();
                 let known = self
                     .deaths

@@ -96,12 +96,6 @@ impl ConnectionExecutor {
         self.carry_out();
     }
 
-    /// Whether the channel waits for the answer to a `basic.get`; it no longer does after this.
-    pub fn take_waiting_get(&mut self, channel: ChannelNumber) -> bool {
-        let context = self.channels.get_mut(&channel);
-        context.is_some_and(|context| context.waiting_get.take().is_some())
-    }
-
     fn return_unsettled(&mut self, unsettled: impl Iterator<Item = Unsettled>) {
         for delivery in unsettled {
             self.gathered.settle(&Settlement {
@@ -114,21 +108,10 @@ impl ConnectionExecutor {
         }
     }
 
-    /// Deliveries assigned to the channel that were still waiting in the inbox.
+    /// What was handed to the channel and still waited in the inbox.
     fn return_unsent(&mut self, channel: ChannelNumber) {
         let unsent = self.origin.inbox.take_for_channel(channel);
-        self.return_unsettled(
-            unsent
-                .into_iter()
-                .filter(|unsent| !unsent.no_ack)
-                .filter_map(|unsent| {
-                    Some(Unsettled {
-                        queue: unsent.queue?,
-                        position: unsent.position,
-                        consumer: unsent.consumer,
-                    })
-                }),
-        );
+        self.return_unsettled(unsent.into_iter());
     }
 
     pub(super) fn close_connection(&mut self) {

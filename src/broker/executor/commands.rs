@@ -15,13 +15,11 @@ use super::super::topology::{BindingRequest, QueueRequest, not_found};
 use super::{ConnectionExecutor, Opened};
 use crate::auth::{Operation, Resource};
 use crate::model::{
-    ChannelNumber, Command, ConsumerId, Delivery, Execution, InboxEvent, Name, Outlet as _,
-    QueueCounts, Refusal, Reply, Settlement, StagedPublish,
+    ChannelNumber, Command, ConsumerId, Delivery, Execution, InboxEvent, Name, Outlet, QueueCounts,
+    Refusal, Reply, Settlement, StagedPublish,
 };
 use crate::protocol::FieldTable;
-use crate::queue::{
-    AskedGet, ConsumeArguments, GetOutcome, NewConsumer, QueueError, QueueHandle,
-};
+use crate::queue::{AskedGet, ConsumeArguments, GetOutcome, NewConsumer, QueueError, QueueHandle};
 use crate::routing::{ExchangeDefinition, ExchangeKind};
 use crate::store::definitions::DestinationKind;
 
@@ -656,7 +654,7 @@ impl ConnectionExecutor {
             connection: self.id,
             channel,
             no_ack,
-            outlet: Arc::clone(&self.origin.inbox) as Arc<dyn crate::model::Outlet>,
+            outlet: Arc::clone(&self.origin.inbox) as Arc<dyn Outlet>,
         };
         let outcome = handle.get(asked, self.now, &mut self.courier.effects);
         self.carry_out();

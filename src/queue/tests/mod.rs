@@ -17,11 +17,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::effects::{DeletionReason, Effects};
-use super::state::{ConsumeRefusal, Published, QueueState};
-use super::{ConsumeArguments, NewConsumer, PolicySettings, QueueKind, QueueSettings};
+use super::state::{ConsumeRefusal, GetRefusal, QueueState};
+use super::{
+    AskedGet, ConsumeArguments, GetOutcome, HotBudget, NewConsumer, Offer, PolicySettings,
+    QueueKind, QueueSettings,
+};
 use crate::model::{
-    ChannelWindow, ConsumerId, Delivery, InboxEvent, Message, Now, Outlet, Position, QueueId,
-    SettlementOutcome, SharedMessage,
+    ChannelWindow, ConnectionId, ConsumerId, Delivery, Got, InboxEvent, Message, Now, Outlet,
+    Position, QueueId, SettlementOutcome, SharedMessage,
 };
 use crate::protocol::{FieldTable, Properties, PropertyFacts, ShortString, Value};
 
@@ -64,7 +67,7 @@ impl Sink {
             .into_iter()
             .filter_map(|event| match event {
                 InboxEvent::Deliver(delivery) => Some(delivery),
-                InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => None,
+                _ => None,
             })
             .collect()
     }
@@ -152,6 +155,8 @@ impl Bench {
                 &settings,
                 &policy,
                 auto_delete,
+                false,
+                HotBudget::unlimited(),
                 now,
             ),
             settings,
@@ -167,7 +172,7 @@ impl Bench {
         self.state.handle_timeout(self.now, &mut self.fx);
     }
 
-    pub(super) fn publish(&mut self, body: &str) -> Published {
+    pub(super) fn publish(&mut self, body: &str) -> Option<Position> {
         self.publish_message(message(body, None, None))
     }
 
@@ -177,14 +182,22 @@ impl Bench {
         }
     }
 
-    pub(super) fn publish_message(&mut self, message: SharedMessage) -> Published {
+    pub(super) fn publish_message(&mut self, message: SharedMessage) -> Option<Position> {
         let expiration = message
             .facts()
             .view(message.properties())
             .expiration()
             .and_then(|text| super::arguments::parse_expiration(text.as_bytes()));
-        self.state
-            .publish(message, expiration, self.now, &mut self.fx)
+        match self
+            .state
+            .offer(&message, expiration, self.now, &mut self.fx)
+        {
+            Offer::Refused => None,
+            Offer::Taken(placement) => {
+                self.state.enter(message, placement, self.now, &mut self.fx);
+                Some(placement.position)
+            }
+        }
     }
 
     pub(super) fn asked(&self, id: u64, prefetch: u32) -> NewConsumer {
@@ -264,9 +277,28 @@ impl Bench {
         self.settle(position, SettlementOutcome::Acked)
     }
 
+    /// `basic.get` on a channel.
+    pub(super) fn try_get(
+        &mut self,
+        channel: u16,
+        no_ack: bool,
+    ) -> Result<Option<Got>, GetRefusal> {
+        let asked = AskedGet {
+            connection: ConnectionId(1),
+            channel,
+            no_ack,
+            outlet: Sink::endless(),
+        };
+        match self.state.get(asked, self.now, &mut self.fx)? {
+            GetOutcome::Got(got) => Ok(Some(got)),
+            GetOutcome::Empty => Ok(None),
+            GetOutcome::Later => panic!("nothing is loaded here"),
+        }
+    }
+
     /// Takes the next message by `basic.get` without acknowledgement.
     pub(super) fn get(&mut self) -> Option<String> {
-        let got = self.state.get(1, true, self.now, &mut self.fx).unwrap();
+        let got = self.try_get(1, true).unwrap();
         got.map(|got| body(&got.message))
     }
 
@@ -280,13 +312,23 @@ impl Bench {
         self.fx
             .dead_letters
             .drain(..)
-            .map(|letter| (body(&letter.message), letter.reason.to_string()))
+            .map(|letter| {
+                (
+                    body(letter.message.as_ref().unwrap()),
+                    letter.reason.to_string(),
+                )
+            })
             .collect()
     }
 
     pub(super) fn deletions(&mut self) -> Vec<DeletionReason> {
         self.fx.deletions.drain(..).map(|(_, why)| why).collect()
     }
+}
+
+/// A position in the lane in which a quorum queue's messages without priority wait.
+pub(super) fn quorum_place(sequence: u64) -> u64 {
+    Position::new(4, sequence).0
 }
 
 pub(super) fn body(message: &Message) -> String {

@@ -109,7 +109,7 @@ fn run(mut bench: Bench, operations: &[Operation]) -> Vec<String> {
                 }
             }
             Operation::Get { no_ack } => {
-                let got = bench.state.get(1, no_ack, bench.now, &mut bench.fx);
+                let got = bench.try_get(1, no_ack);
                 if let Ok(Some(got)) = got {
                     trace.push(format!("get {}", got.position));
                     if !no_ack {
@@ -191,7 +191,7 @@ proptest! {
         bench.cancel(1);
         bench.settle_all(&held, SettlementOutcome::ReturnedByLoss);
         let mut last = 0;
-        while let Ok(Some(got)) = bench.state.get(1, true, bench.now, &mut bench.fx) {
+        while let Ok(Some(got)) = bench.try_get(1, true) {
             prop_assert!(got.position.0 > last);
             last = got.position.0;
         }

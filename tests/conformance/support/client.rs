@@ -308,10 +308,11 @@ impl Client {
                         }
                     }
                     InboxEvent::Got { channel, got, .. } => {
-                        assert!(self.executor.take_waiting_get(channel));
                         let reply = Ok(Reply::Got(got));
-                        self.session
-                            .handle_reply(now, channel, reply, &mut self.executor);
+                        let is_awaited =
+                            self.session
+                                .handle_reply(now, channel, reply, &mut self.executor);
+                        assert!(is_awaited);
                     }
                     InboxEvent::ConsumerCancelled { channel, consumer } => {
                         self.session.handle_consumer_cancelled(channel, consumer);

@@ -1,0 +1,565 @@
+//! The messages that wait at one priority level, in the order of arrival.
+//!
+//! In: entries at the tail, entries that come back, blocks that were loaded. Out: the head, in memory or not yet, and
+//! the range to load next. Sums are kept in [`Totals`]. It knows no consumer, no limit and no clock.
+//!
+//! The order is: `returned` by position, then `head`, then `tail`. Whatever was handed out came from the front of `head`, so every returned
+//! position is lower than every one in `head`; while there is a tail, new messages extend it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::entry::{Attempts, Deadline, Entry, Item, Stub};
+use super::loading::{LoadedBlock, LoadedMessage, Recollection};
+use crate::model::Position;
+
+/// Entries that a drained deque may keep room for.
+pub const ROOM_KEPT: usize = 16;
+
+/// Returned ranges that one load may span, and positions.
+const LOAD_SLOTS_MAX: usize = 256;
+const LOAD_SPAN_MAX: u64 = 1024;
+
+/// What waits, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// In memory.
+    pub hot_messages: u64,
+    /// Bytes of their bodies.
+    pub hot_body_bytes: u64,
+    /// Bytes of memory that they take.
+    pub hot_bytes: u64,
+    /// Those among them that can expire, so that queues without any pay nothing for expiry.
+    pub hot_expiring: u64,
+    /// Those among them that the log has.
+    pub hot_logged: u64,
+    /// In the log alone.
+    pub cold_messages: u64,
+    /// Bytes of their bodies.
+    pub cold_body_bytes: u64,
+    /// Some of those in the log alone may expire. Stays set until none is left.
+    pub cold_may_expire: bool,
+}
+
+impl Totals {
+    /// An entry comes into memory.
+    pub fn count_in(&mut self, entry: &Entry) {
+        self.hot_messages += 1;
+        self.hot_body_bytes += entry.body_bytes();
+        self.hot_bytes += entry.cost_bytes();
+        self.hot_expiring += u64::from(entry.deadline != Deadline::NEVER);
+        self.hot_logged += u64::from(entry.is_logged());
+    }
+
+    /// An entry goes.
+    pub fn count_out(&mut self, entry: &Entry) {
+        self.hot_messages -= 1;
+        self.hot_body_bytes -= entry.body_bytes();
+        self.hot_bytes -= entry.cost_bytes();
+        self.hot_expiring -= u64::from(entry.deadline != Deadline::NEVER);
+        self.hot_logged -= u64::from(entry.is_logged());
+    }
+
+    /// Messages come that only the log has.
+    pub fn cold_in(&mut self, messages: u64, body_bytes: u64, may_expire: bool) {
+        self.cold_messages += messages;
+        self.cold_body_bytes += body_bytes;
+        self.cold_may_expire |= may_expire;
+    }
+
+    /// Messages that only the log had are loaded, or gone.
+    pub fn cold_out(&mut self, messages: u64, body_bytes: u64) {
+        self.cold_messages = self.cold_messages.saturating_sub(messages);
+        self.cold_body_bytes = self.cold_body_bytes.saturating_sub(body_bytes);
+        if self.cold_messages == 0 {
+            self.cold_body_bytes = 0;
+            self.cold_may_expire = false;
+        }
+    }
+}
+
+/// What a block brought, in messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Brought {
+    /// Were waited for and are not there.
+    pub lost: u64,
+    /// Are there beyond what was counted.
+    pub surplus: u64,
+}
+
+/// The next message.
+#[derive(Clone, Copy, Debug)]
+pub enum Head<'a> {
+    /// In memory.
+    Hot(&'a Entry),
+    /// To be loaded.
+    Cold {
+        /// It may have a deadline.
+        may_expire: bool,
+    },
+}
+
+/// Consecutive messages, all of them waiting, that only the log has.
+#[derive(Clone, Copy, Debug)]
+pub struct ColdRange {
+    /// The last one. The first one is the key under which the range is kept.
+    pub last: Position,
+    /// Bytes of their bodies.
+    pub body_bytes: u64,
+    /// What each of them has behind it.
+    pub attempts: Attempts,
+    /// Some of them may expire.
+    pub may_expire: bool,
+}
+
+impl ColdRange {
+    /// A range of one.
+    pub fn of(stub: &Stub) -> Self {
+        Self {
+            last: stub.position,
+            body_bytes: u64::from(stub.body_bytes),
+            attempts: stub.attempts(),
+            may_expire: stub.marks.may_expire(),
+        }
+    }
+
+    /// Takes in `next` if it follows directly and has the same history.
+    pub fn try_extend(&mut self, first: Position, next: &Self) -> bool {
+        let fits = self.last.next() == first && self.attempts == next.attempts;
+        if fits {
+            self.last = next.last;
+            self.body_bytes += next.body_bytes;
+            self.may_expire |= next.may_expire;
+        }
+        fits
+    }
+
+    /// Takes what a block brought for the part from `first` to `through`, as entries in `found`. Returns what is left above, with its
+    /// first position, and the number lost.
+    pub fn load(
+        self,
+        first: Position,
+        through: Position,
+        messages: &mut std::iter::Peekable<std::vec::IntoIter<LoadedMessage>>,
+        totals: &mut Totals,
+        mut found: impl FnMut(Entry),
+    ) -> (Option<(Position, Self)>, u64) {
+        let covered = self.last.min(through);
+        let width = covered.0.saturating_sub(first.0) + 1;
+        let mut wanted = first;
+        let mut found_bytes = 0;
+        let mut found_messages = 0;
+        while let Some(loaded) = messages.next_if(|next| next.position <= covered) {
+            if loaded.position < wanted {
+                // Handed out, or not in order.
+                continue;
+            }
+            wanted = loaded.position.next();
+            let entry = loaded.into_entry(self.attempts);
+            found_bytes += entry.body_bytes();
+            found_messages += 1;
+            totals.count_in(&entry);
+            found(entry);
+        }
+        let lost = width - found_messages;
+        if covered == self.last {
+            totals.cold_out(width, self.body_bytes);
+            return (None, lost);
+        }
+        let gone_bytes = found_bytes.min(self.body_bytes);
+        totals.cold_out(width, gone_bytes);
+        let rest = Self {
+            body_bytes: self.body_bytes - gone_bytes,
+            ..self
+        };
+        (Some((covered.next(), rest)), lost)
+    }
+}
+
+/// A returned message in memory, or returned messages that are not.
+#[derive(Debug)]
+enum Slot {
+    Hot(Entry),
+    Cold(ColdRange),
+}
+
+/// The messages at the end of a lane that only the log has. Positions between the first and the last that do not wait here are not in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct ColdTail {
+    /// The first one.
+    pub first: Position,
+    /// The last one.
+    pub last: Position,
+    /// How many they are.
+    pub messages: u64,
+    /// Bytes of their bodies.
+    pub body_bytes: u64,
+    /// Some of them may expire.
+    pub may_expire: bool,
+}
+
+/// Positions that were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first one, by which the answer is known.
+    pub first: Position,
+    /// The last one.
+    pub last: Position,
+}
+
+/// The messages of one level.
+#[derive(Debug)]
+pub struct Lane {
+    /// The level.
+    pub level: u8,
+    returned: BTreeMap<Position, Slot>,
+    head: VecDeque<Entry>,
+    /// Bytes of memory that `head` takes.
+    head_bytes: u64,
+    tail: Option<ColdTail>,
+    loading: Option<Span>,
+    /// Messages that were offered, will be cold, and have not entered yet.
+    pub offered_cold: u32,
+}
+
+impl Lane {
+    /// An empty lane.
+    pub fn new(level: u8) -> Self {
+        Self {
+            level,
+            returned: BTreeMap::new(),
+            head: VecDeque::new(),
+            head_bytes: 0,
+            tail: None,
+            loading: None,
+            offered_cold: 0,
+        }
+    }
+
+    /// Whether a new message must not be kept in memory, because earlier ones are not.
+    pub fn has_tail(&self) -> bool {
+        self.tail.is_some()
+    }
+
+    /// The next message.
+    pub fn peek(&self) -> Option<Head<'_>> {
+        match self.returned.first_key_value() {
+            Some((_, Slot::Hot(entry))) => return Some(Head::Hot(entry)),
+            Some((_, Slot::Cold(range))) => {
+                let may_expire = range.may_expire;
+                return Some(Head::Cold { may_expire });
+            }
+            None => {}
+        }
+        if let Some(entry) = self.head.front() {
+            return Some(Head::Hot(entry));
+        }
+        self.tail.as_ref().map(|tail| Head::Cold {
+            may_expire: tail.may_expire,
+        })
+    }
+
+    /// Takes the next message, if it is in memory.
+    pub fn pop(&mut self, totals: &mut Totals) -> Option<Entry> {
+        if let Some(first) = self.returned.first_entry() {
+            if matches!(first.get(), Slot::Cold(_)) {
+                return None;
+            }
+            let Slot::Hot(entry) = first.remove() else {
+                return None;
+            };
+            totals.count_out(&entry);
+            return Some(entry);
+        }
+        let entry = self.head.pop_front()?;
+        let room = self.head.capacity();
+        if room > ROOM_KEPT && self.head.len() < room / 8 {
+            self.head.shrink_to(room / 4);
+        }
+        self.head_bytes -= entry.cost_bytes();
+        totals.count_out(&entry);
+        Some(entry)
+    }
+
+    /// A new message, in memory.
+    pub fn push(&mut self, entry: Entry, totals: &mut Totals) {
+        totals.count_in(&entry);
+        self.head_bytes += entry.cost_bytes();
+        self.head.push_back(entry);
+    }
+
+    /// A new message that only the log keeps.
+    pub fn push_cold(&mut self, stub: &Stub, totals: &mut Totals) {
+        let body_bytes = u64::from(stub.body_bytes);
+        let may_expire = stub.marks.may_expire();
+        totals.cold_in(1, body_bytes, may_expire);
+        let tail = self.tail.get_or_insert(ColdTail {
+            first: stub.position,
+            last: stub.position,
+            messages: 0,
+            body_bytes: 0,
+            may_expire: false,
+        });
+        tail.last = stub.position;
+        tail.messages += 1;
+        tail.body_bytes += body_bytes;
+        tail.may_expire |= may_expire;
+    }
+
+    /// The tail that recovery found in an empty lane.
+    pub fn recover(&mut self, tail: ColdTail, totals: &mut Totals) {
+        totals.cold_in(tail.messages, tail.body_bytes, tail.may_expire);
+        self.tail = Some(tail);
+    }
+
+    /// A message comes back to its place.
+    pub fn restore(&mut self, item: Item, totals: &mut Totals) {
+        match item {
+            Item::Hot(entry) => {
+                totals.count_in(&entry);
+                self.returned.insert(entry.position, Slot::Hot(entry));
+            }
+            Item::Cold(stub) => {
+                let may_expire = stub.marks.may_expire();
+                totals.cold_in(1, u64::from(stub.body_bytes), may_expire);
+                self.insert_cold(&stub);
+            }
+        }
+    }
+
+    /// Puts a returned message that only the log has beside its neighbours, so that many returns cost few ranges.
+    fn insert_cold(&mut self, stub: &Stub) {
+        let position = stub.position;
+        let mut first = position;
+        let mut range = ColdRange::of(stub);
+        let before = self.returned.range_mut(..position).next_back();
+        if let Some((key, Slot::Cold(before))) = before
+            && before.try_extend(position, &range)
+        {
+            first = *key;
+            range = *before;
+        }
+        let next = range.last.next();
+        // A range that is being loaded keeps its first position: the block is known by that.
+        if self.loading.is_none_or(|span| span.first != next)
+            && let Some(Slot::Cold(after)) = self.returned.get(&next)
+            && range.try_extend(next, after)
+        {
+            self.returned.remove(&next);
+        }
+        self.returned.insert(first, Slot::Cold(range));
+    }
+
+    /// Asks for the next message, if it is not in memory and not asked for yet.
+    pub fn load_head(&mut self) -> Option<Span> {
+        if self.loading.is_some() || !matches!(self.peek(), Some(Head::Cold { .. })) {
+            return None;
+        }
+        let span = match self.returned.first_key_value() {
+            Some((first, Slot::Cold(range))) => Span {
+                first: *first,
+                last: self.last_in_reach(*first, range.last),
+            },
+            _ => self.tail_span()?,
+        };
+        self.loading = Some(span);
+        self.loading
+    }
+
+    /// Asks for messages that will be needed soon: the tail, when less than `bytes` of memory lie before it.
+    pub fn load_ahead(&mut self, bytes: u64) -> Option<Span> {
+        if self.loading.is_some() || !self.returned.is_empty() || self.head_bytes >= bytes {
+            return None;
+        }
+        self.loading = self.tail_span();
+        self.loading
+    }
+
+    fn tail_span(&self) -> Option<Span> {
+        let tail = self.tail.as_ref()?;
+        Some(Span {
+            first: tail.first,
+            last: tail.last,
+        })
+    }
+
+    /// Returned ranges that lie near each other are loaded together.
+    fn last_in_reach(&self, first: Position, first_last: Position) -> Position {
+        let mut last = first_last;
+        for (_, slot) in self.returned.range(first..).take(LOAD_SLOTS_MAX) {
+            if let Slot::Cold(range) = slot
+                && range.last > last
+            {
+                if range.last.0 - first.0 >= LOAD_SPAN_MAX {
+                    break;
+                }
+                last = range.last;
+            }
+        }
+        last
+    }
+
+    /// A block arrives. `None` if this lane did not ask for it.
+    pub fn handle_loaded(
+        &mut self,
+        block: &mut LoadedBlock,
+        recollection: &mut Recollection,
+        totals: &mut Totals,
+    ) -> Option<Brought> {
+        let span = self
+            .loading
+            .take_if(|loading| loading.first == block.first)?;
+        let through = block.through.min(span.last);
+        if through < span.first {
+            return Some(Brought::default());
+        }
+        let messages = std::mem::take(&mut block.messages);
+        if self
+            .tail
+            .as_ref()
+            .is_some_and(|tail| tail.first == span.first)
+        {
+            let damaged = block.damaged.len() as u64;
+            return Some(self.extend_head(messages, through, damaged, recollection, totals));
+        }
+        let keys: Vec<Position> = self
+            .returned
+            .range(span.first..=through)
+            .filter(|(_, slot)| matches!(slot, Slot::Cold(_)))
+            .map(|(key, _)| *key)
+            .collect();
+        let mut messages = messages.into_iter().peekable();
+        let mut lost = 0;
+        for key in keys {
+            let Some(Slot::Cold(range)) = self.returned.remove(&key) else {
+                continue;
+            };
+            let (rest, gone) = range.load(key, through, &mut messages, totals, |entry| {
+                self.returned.insert(entry.position, Slot::Hot(entry));
+            });
+            lost += gone;
+            if let Some((first, rest)) = rest {
+                self.returned.insert(first, Slot::Cold(rest));
+            }
+        }
+        Some(Brought { lost, surplus: 0 })
+    }
+
+    /// The front of the tail moves to the end of the head.
+    fn extend_head(
+        &mut self,
+        messages: Vec<LoadedMessage>,
+        through: Position,
+        damaged: u64,
+        recollection: &mut Recollection,
+        totals: &mut Totals,
+    ) -> Brought {
+        let Some(mut tail) = self.tail.take() else {
+            return Brought::default();
+        };
+        let mut wanted = tail.first;
+        let mut found = 0;
+        let mut found_bytes = 0;
+        for loaded in messages {
+            if loaded.position < wanted || loaded.position > through {
+                continue;
+            }
+            wanted = loaded.position.next();
+            let attempts = recollection.take(loaded.position);
+            let entry = loaded.into_entry(attempts);
+            found += 1;
+            found_bytes += entry.body_bytes();
+            self.push(entry, totals);
+        }
+        let surplus = u64::saturating_sub(found, tail.messages);
+        let left = tail.messages.saturating_sub(found);
+        let is_drained = through >= tail.last;
+        let lost = if is_drained { left } else { damaged.min(left) };
+        if is_drained || left == lost {
+            totals.cold_out(tail.messages, tail.body_bytes);
+        } else {
+            let gone_bytes = found_bytes.min(tail.body_bytes);
+            totals.cold_out(tail.messages - (left - lost), gone_bytes);
+            tail.first = through.next();
+            tail.messages = left - lost;
+            tail.body_bytes -= gone_bytes;
+            self.tail = Some(tail);
+        }
+        Brought { lost, surplus }
+    }
+
+    /// Leaves messages to the log, from the end of the head to the front and then returned ones, until no more than
+    /// `keep_bytes` of memory are taken by all that waits. They go to `shed`.
+    pub fn shed(
+        &mut self,
+        keep_bytes: u64,
+        recollection: &mut Recollection,
+        totals: &mut Totals,
+        shed: &mut Vec<Entry>,
+    ) {
+        let tail_is_loading = self.tail_span().is_some_and(|tail| {
+            self.loading
+                .is_some_and(|loading| loading.first == tail.first)
+        });
+        while !tail_is_loading && totals.hot_bytes > keep_bytes {
+            let is_last = self.head.len() == 1 && self.returned.is_empty();
+            let may_go = |entry: &Entry| {
+                // A head that may expire would be loaded again at once.
+                entry.is_logged() && !(is_last && entry.deadline != Deadline::NEVER)
+            };
+            if !self.head.back().is_some_and(may_go) {
+                break;
+            }
+            let Some(entry) = self.head.pop_back() else {
+                break;
+            };
+            self.head_bytes -= entry.cost_bytes();
+            totals.count_out(&entry);
+            recollection.remember(entry.position, entry.attempts());
+            self.push_cold_front(&entry.stub(), totals);
+            shed.push(entry);
+        }
+        self.head
+            .shrink_to(self.head.len().next_power_of_two().max(ROOM_KEPT));
+        if totals.hot_bytes <= keep_bytes {
+            return;
+        }
+        let logged: Vec<Position> = self
+            .returned
+            .iter()
+            .filter(|(_, slot)| matches!(slot, Slot::Hot(entry) if entry.is_logged()))
+            .map(|(position, _)| *position)
+            .collect();
+        for position in logged.into_iter().rev() {
+            if totals.hot_bytes <= keep_bytes {
+                return;
+            }
+            if let Some(Slot::Hot(entry)) = self.returned.remove(&position) {
+                totals.count_out(&entry);
+                self.restore(Item::Cold(entry.stub()), totals);
+                shed.push(entry);
+            }
+        }
+    }
+
+    fn push_cold_front(&mut self, stub: &Stub, totals: &mut Totals) {
+        match self.tail {
+            None => self.push_cold(stub, totals),
+            Some(tail) => {
+                self.push_cold(stub, totals);
+                if let Some(extended) = &mut self.tail {
+                    extended.first = stub.position;
+                    extended.last = tail.last;
+                }
+            }
+        }
+    }
+
+    /// Returned ranges that only the log has.
+    #[cfg(test)]
+    pub fn cold_ranges(&self) -> usize {
+        self.returned
+            .values()
+            .filter(|slot| matches!(slot, Slot::Cold(_)))
+            .count()
+    }
+}
