@@ -21,7 +21,7 @@
 //!   milliseconds since 1970, all ones for none) and flags (top 8 bits: 1 = for room only, void after a restart). Then exchange
 //!   (u8 length), routing key (u8), properties (u32), deaths (u32; see `deaths_codec`), each behind its length. With flag
 //!   `BLOB` then u64 blob and u32 bytes: the body is in a file of its own, the body's CRC is that file's.
-//! - `Settled`: u64 queue, then runs of u64 first position, u64 count.
+//! - `Settled`: u64 queue, then runs of u64 first position, u32 count, u32 bytes of the bodies.
 //! - `Purged`: u64 queue, u32 lanes, for each u64 last position; then runs that survive, as in `Settled`.
 //! - `Requeued`: u64 queue, then for each: u64 position, u32 acquired, u32 failed.
 //! - `Definitions`: nothing; the body is the definition store's own.
@@ -109,8 +109,37 @@ pub struct Target {
     pub is_transient: bool,
 }
 
-/// Positions in a row: first and count.
-pub type Run = (Position, u64);
+/// Positions in a row, and the bytes of their bodies, so that what remains in a queue is known to the byte after a
+/// restart although nobody reads what was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first position.
+    pub first: Position,
+    /// How many there are; those of one lane.
+    pub count: u32,
+    /// Bytes of all their bodies together.
+    pub body_bytes: u32,
+}
+
+impl Run {
+    /// Adds a position to the last of `runs` if it follows it, else as a run of its own.
+    pub fn push(runs: &mut Vec<Self>, position: Position, body_bytes: u32) {
+        if let Some(run) = runs.last_mut()
+            && run.first.0.checked_add(u64::from(run.count)) == Some(position.0)
+            && run.first.lane() == position.lane()
+            && let Some(count) = run.count.checked_add(1)
+            && let Some(bytes) = run.body_bytes.checked_add(body_bytes)
+        {
+            (run.count, run.body_bytes) = (count, bytes);
+            return;
+        }
+        runs.push(Self {
+            first: position,
+            count: 1,
+            body_bytes,
+        });
+    }
+}
 
 /// A body in a file of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -567,9 +596,10 @@ fn put_blob(out: &mut Vec<u8>, blob: Option<BlobRef>) {
 }
 
 fn put_runs(out: &mut Vec<u8>, runs: &[Run]) {
-    for (first, count) in runs {
-        out.extend_from_slice(&first.0.to_le_bytes());
-        out.extend_from_slice(&count.to_le_bytes());
+    for run in runs {
+        out.extend_from_slice(&run.first.0.to_le_bytes());
+        out.extend_from_slice(&run.count.to_le_bytes());
+        out.extend_from_slice(&run.body_bytes.to_le_bytes());
     }
 }
 
@@ -613,7 +643,11 @@ impl<'a> Reader<'a> {
         }
         let runs = std::mem::take(&mut self.0).chunks_exact(RUN_BYTES);
         Ok(runs
-            .map(|run| (Position(u64_at(run, 0)), u64_at(run, 8)))
+            .map(|run| Run {
+                first: Position(u64_at(run, 0)),
+                count: u32_at(run, 8),
+                body_bytes: u32_at(run, 12),
+            })
             .collect())
     }
 }

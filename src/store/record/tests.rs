@@ -103,7 +103,11 @@ fn a_body_in_a_file_of_its_own_is_named() {
 
 #[test]
 fn what_becomes_of_messages_comes_back() {
-    let runs = vec![(Position(1), 5), (Position(9), 1)];
+    let mut runs = Vec::new();
+    for position in [1, 2, 3, 4, 5, 9] {
+        Run::push(&mut runs, Position(position), 100);
+    }
+    assert_eq!(runs.len(), 2);
     let mut bytes = Vec::new();
     put_settled(&mut bytes, 0, QueueId(3), &runs);
     let purged = bytes.len();
@@ -158,4 +162,16 @@ fn a_cut_record_is_never_read_beyond_its_end() {
         let noticed = Head::parse(&bytes[..cut], 8).and_then(|head| head.check_body(&bytes[..cut]));
         assert!(noticed.is_err(), "cut at {cut}");
     }
+}
+
+#[test]
+fn a_run_ends_where_positions_or_numbers_do() {
+    let mut runs = Vec::new();
+    let last = Position::new(1, Position::SEQUENCE_MAX);
+    Run::push(&mut runs, last, 1);
+    Run::push(&mut runs, last.next(), 1);
+    assert_eq!(runs.len(), 2, "a run never crosses from lane to lane");
+    Run::push(&mut runs, Position::new(2, 1), u32::MAX);
+    assert_eq!(runs.len(), 3, "a sum that does not fit begins another run");
+    assert_eq!(runs[1].body_bytes, 1);
 }
