@@ -102,7 +102,7 @@ impl Courier {
             }
             targets.push(target);
         }
-        let placed = self.move_letter(broker, &letter, original, &message, &targets, now);
+        let placed = self.move_letter(broker, &letter, &message, &targets, now);
         // A queue with at-least-once dead-lettering keeps what has not arrived, and tries again.
         if let Some(position) = letter.retained
             && let Some(source) = broker.queue(letter.queue)
@@ -118,7 +118,6 @@ impl Courier {
         &mut self,
         broker: &Broker,
         letter: &DeadLetter,
-        original: &SharedMessage,
         message: &SharedMessage,
         targets: &[QueueHandle],
         now: Now,
@@ -141,7 +140,7 @@ impl Courier {
         if let Some((handle, position)) = &source
             && let Some(index) = rank(handle.id())
         {
-            burst.letter_left(index, *position, original.body_bytes() as u32);
+            burst.letter_left(index, *position);
         }
         burst.finish(now, &mut self.effects);
         placed
@@ -158,7 +157,7 @@ impl Courier {
         }
         if let Some(position) = letter.source {
             let mut burst = Burst::open(&broker.messages, [&source]);
-            burst.letter_left(0, position, 0);
+            burst.letter_left(0, position);
             burst.finish(now, &mut self.effects);
         }
     }

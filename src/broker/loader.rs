@@ -83,7 +83,10 @@ impl Loader {
             return;
         };
         self.pending.fetch_add(1, Ordering::AcqRel);
-        if threads[queue.0 as usize % threads.len()].send((job, now)).is_err() {
+        if threads[queue.0 as usize % threads.len()]
+            .send((job, now))
+            .is_err()
+        {
             self.pending.fetch_sub(1, Ordering::AcqRel);
         }
     }

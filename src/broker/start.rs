@@ -22,11 +22,11 @@ use crate::model::{Name, Now};
 use crate::protocol::FieldTable;
 use crate::queue::{Effects, HotBudget, QueueDeclaration, QueueKind, QueueSettings};
 use crate::routing::{Binding, Destination, ExchangeDefinition, PREDECLARED_EXCHANGES};
-use crate::store::{Store, StoreError};
 use crate::store::definitions::{
     self as stored, Change, Definition, DefinitionStore, Definitions, DestinationKind, ImportError,
     json::read_document,
 };
+use crate::store::{Store, StoreError};
 
 /// The account, virtual host and permissions that an empty data folder begins with.
 #[derive(Clone, Debug)]

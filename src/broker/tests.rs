@@ -61,8 +61,7 @@ fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
         read: ".*".to_owned(),
     };
     let directory = Arc::new(Directory::new(AuthSettings::default()));
-    let (broker, report) =
-        Broker::start(settings, directory, store, &first_boot, None).unwrap();
+    let (broker, report) = Broker::start(settings, directory, store, &first_boot, None).unwrap();
     assert!(report.skipped.is_empty(), "{:?}", report.skipped);
     broker
 }

@@ -8,10 +8,10 @@
 use parking_lot::MutexGuard;
 
 use super::effects::Effects;
+use super::entry::Deadline;
 use super::guarded::{Guarded, Section};
 use super::handle::{QueueHandle, expiration_ms};
 use super::placing::{Keep, Offer, Placement};
-use super::ready::Deadline;
 use crate::model::{ConsumerId, Now, Position, SettlementOutcome, SharedMessage};
 use crate::store::journal::{Appender, BodyCrc, Lsn};
 use crate::store::messages::MessageStore;
@@ -53,7 +53,10 @@ pub struct Burst<'q> {
 
 impl<'q> Burst<'q> {
     /// Locks `handles`, which are in ascending order of their ids, each there once.
-    pub fn open(store: &'q MessageStore, handles: impl IntoIterator<Item = &'q QueueHandle>) -> Self {
+    pub fn open(
+        store: &'q MessageStore,
+        handles: impl IntoIterator<Item = &'q QueueHandle>,
+    ) -> Self {
         let queues: Vec<Open<'q>> = handles
             .into_iter()
             .map(|handle| Open {
@@ -197,10 +200,11 @@ impl<'q> Burst<'q> {
 
     /// The dead letter of the queue at `index` that lies at `position` in its log is written elsewhere in this burst, or
     /// nobody takes it.
-    pub fn letter_left(&mut self, index: usize, position: Position, body_bytes: u32) {
+    pub fn letter_left(&mut self, index: usize, position: Position) {
         let open = &mut self.queues[index];
-        if let Some(state) = &mut open.guard.state {
-            state.letter_left(position);
+        if let Some(state) = &mut open.guard.state
+            && let Some(body_bytes) = state.letter_left(position)
+        {
             open.settled.push((position, body_bytes));
         }
     }

@@ -43,7 +43,7 @@ pub struct DeadLetter {
 pub struct Purge {
     /// The logged messages that stay, because they are handed out, delayed or on their way out: runs of first position and
     /// number, in order. All others of the queue go.
-    pub survivors: Vec<(Position, u64)>,
+    pub survivors: Vec<Run>,
 }
 
 /// Why a queue wants to go.
@@ -70,7 +70,7 @@ pub struct Effects {
     /// Ranges of queues' logs that the queues wait for.
     pub loads: Vec<Load>,
     /// Logged positions of the queue under whose lock the caller is that came to their end, each once.
-    pub settled: Vec<Position>,
+    pub settled: Vec<(Position, u32)>,
     /// Logged messages of that queue, of quorum type, that came back: position, hand-outs, failed ones among them.
     pub requeued: Vec<(Position, u32, u32)>,
     /// That queue was purged.

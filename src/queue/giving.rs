@@ -144,7 +144,7 @@ impl QueueState {
         };
         if asked.no_ack {
             self.counters.got_no_ack += 1;
-            self.end_logged(entry.position, entry.is_logged(), fx);
+            self.end_logged(entry.position, entry.body_bytes(), entry.is_logged(), fx);
         } else {
             self.counters.got += 1;
             self.hold(entry, None, now);
@@ -202,7 +202,7 @@ impl QueueState {
         self.counters.redelivered += u64::from(redelivered);
         if no_ack {
             self.counters.delivered_no_ack += 1;
-            self.end_logged(entry.position, entry.is_logged(), fx);
+            self.end_logged(entry.position, entry.body_bytes(), entry.is_logged(), fx);
             return;
         }
         self.counters.delivered += 1;
@@ -282,7 +282,7 @@ impl QueueState {
         match outcome {
             SettlementOutcome::Acked => {
                 self.counters.acked += 1;
-                self.end_logged(position, held.item.is_logged(), fx);
+                self.end_logged(position, held.item.body_bytes(), held.item.is_logged(), fx);
                 fx.free(held.item.into_message());
             }
             SettlementOutcome::Rejected => {

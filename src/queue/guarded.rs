@@ -39,8 +39,7 @@ impl Guarded {
         appender: Option<&mut Appender<'_>>,
         fx: &mut Effects,
     ) {
-        let has_news =
-            !fx.settled.is_empty() || !fx.requeued.is_empty() || fx.purged.is_some();
+        let has_news = !fx.settled.is_empty() || !fx.requeued.is_empty() || fx.purged.is_some();
         if has_news {
             match appender {
                 _ if !section.durable => self.note(section.id, None, fx),

@@ -15,15 +15,16 @@ use super::arguments::{Declared, check_equivalence, check_exclusive_access, pars
 use super::budget::HotBudget;
 use super::consumers::{ConsumerSnapshot, NewConsumer};
 use super::effects::Effects;
+use super::entry::Deadline;
+use super::giving::{AskedGet, GetOutcome};
 use super::guarded::{Guarded, Section};
 use super::kind::QueueKind;
 use super::loading::{Load, LoadedBlock, LoadedMessage, Recovered, RecoveredLane};
-use super::ready::Deadline;
 use super::settings::{PolicySettings, QueueSettings};
-use super::state::{AskedGet, ConsumeRefusal, GetOutcome, GetRefusal, QueueSnapshot, QueueState};
+use super::state::{ConsumeRefusal, GetRefusal, QueueSnapshot, QueueState};
 use crate::model::{
     ChannelNumber, ConnectionId, ConsumerId, Message, Name, Now, Position, QueueCounts, QueueId,
-    Refusal, WallMs, resource,
+    Refusal, SettlementOutcome, WallMs, resource,
 };
 use crate::protocol::FieldTable;
 use crate::store::messages::{LogOwner, MessageStore, ReadBlock};
@@ -234,6 +235,29 @@ impl QueueHandle {
     pub fn check_access(&self, connection: ConnectionId) -> Result<(), Refusal> {
         let owner = self.declaration().exclusive_owner;
         check_exclusive_access(self.name(), self.vhost(), owner, connection)
+    }
+
+    /// Settles a burst under one lock. Returns how many positions were unsettled indeed.
+    ///
+    /// # Errors
+    /// The queue is gone.
+    pub fn settle_batch(
+        &self,
+        settlements: impl IntoIterator<Item = (Position, Option<ConsumerId>, SettlementOutcome)>,
+        now: Now,
+        fx: &mut Effects,
+    ) -> Result<usize, Gone> {
+        self.with(fx, |state, fx| {
+            let settled = settlements
+                .into_iter()
+                .filter(|(position, consumer, outcome)| {
+                    state.is_held_by(*position, *consumer)
+                        && state.settle(*position, *outcome, now, fx)
+                })
+                .count();
+            state.after_settlements(now, fx);
+            settled
+        })
     }
 
     /// A dead letter that was marked as retained has arrived in every queue that it was routed to, at

@@ -69,7 +69,7 @@ impl QueueState {
         let position = item.position();
         let is_logged = item.is_logged();
         if self.settings.dead_letter_exchange.is_none() {
-            self.end_logged(position, is_logged, fx);
+            self.end_logged(position, item.body_bytes(), is_logged, fx);
             fx.free(item.into_message());
             return;
         }
@@ -99,7 +99,7 @@ impl QueueState {
             return;
         }
         if is_logged {
-            self.leaving.insert(position);
+            self.leaving.insert(position, item.body_bytes() as u32);
         }
         let letter = Letter {
             message: item.into_message(),
@@ -130,9 +130,9 @@ impl QueueState {
     }
 
     /// The dead letter of a logged message was recorded together with the end of that message, or was dropped and the end recorded alone.
-    /// Until then a purge spares the position.
-    pub fn letter_left(&mut self, position: Position) {
-        self.leaving.remove(&position);
+    /// Until then a purge spares the position. Gives the bytes of its body, unless that was said before.
+    pub fn letter_left(&mut self, position: Position) -> Option<u32> {
+        self.leaving.remove(&position)
     }
 
     /// A retained dead letter fared so: it has arrived in every queue that it was routed to, at least
@@ -149,7 +149,7 @@ impl QueueState {
         };
         if has_arrived {
             if let Some(letter) = quorum.arrived(position) {
-                self.end_logged(position, letter.is_logged, fx);
+                self.end_logged(position, letter.body_bytes, letter.is_logged, fx);
                 fx.free(letter.message);
             }
         } else {
@@ -164,7 +164,7 @@ impl QueueState {
         };
         let retained = quorum.take_retained();
         for (position, letter) in &retained {
-            self.end_logged(*position, letter.is_logged, fx);
+            self.end_logged(*position, letter.body_bytes, letter.is_logged, fx);
         }
         if !retained.is_empty() {
             fx.discard(retained);
@@ -202,27 +202,34 @@ impl QueueState {
     }
 
     /// The logged positions that are not ready, as runs.
-    fn survivors(&self) -> Vec<(Position, u64)> {
-        let mut positions: Vec<Position> = self.leaving.iter().copied().collect();
+    fn survivors(&self) -> Vec<Run> {
+        let leaving = self
+            .leaving
+            .iter()
+            .map(|(position, bytes)| (*position, *bytes));
+        let mut positions: Vec<(Position, u32)> = leaving.collect();
         self.unsettled.logged_positions(&mut positions);
         if let Some(quorum) = &self.quorum {
             quorum.logged_delayed(&mut positions);
         }
         positions.sort_unstable();
-        let mut runs: Vec<(Position, u64)> = Vec::new();
-        for position in positions {
-            match runs.last_mut() {
-                Some((first, count)) if first.0 + *count == position.0 => *count += 1,
-                _ => runs.push((position, 1)),
-            }
+        let mut runs = Vec::new();
+        for (position, body_bytes) in positions {
+            Run::push(&mut runs, position, body_bytes);
         }
         runs
     }
 
     /// A message has come to its end; the log must know if it has it.
-    pub(super) fn end_logged(&self, position: Position, is_logged: bool, fx: &mut Effects) {
+    pub(super) fn end_logged(
+        &self,
+        position: Position,
+        body_bytes: u64,
+        is_logged: bool,
+        fx: &mut Effects,
+    ) {
         if is_logged {
-            fx.settled.push(position);
+            fx.settled.push((position, body_bytes as u32));
         }
     }
 }

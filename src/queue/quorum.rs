@@ -75,9 +75,9 @@ impl Quorum {
     }
 
     /// Adds the logged positions of what waits for its time.
-    pub fn logged_delayed(&self, positions: &mut Vec<Position>) {
+    pub fn logged_delayed(&self, positions: &mut Vec<(Position, u32)>) {
         let logged = self.delayed.values().filter(|item| item.is_logged());
-        positions.extend(logged.map(Item::position));
+        positions.extend(logged.map(|item| (item.position(), item.body_bytes() as u32)));
     }
 
     /// Keeps a return back until `ready_at_ms`.

@@ -7,7 +7,7 @@
 //! After every call, either no message is ready or no consumer can take one, unless a bounded piece of
 //! work ran out, in which case [`QueueState::poll_timeout`] is due at once.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::budget::{HotBudget, HotShare};
@@ -87,7 +87,7 @@ pub struct QueueState {
     pub(super) gets: VecDeque<AskedGet>,
     pub(super) quorum: Option<Box<Quorum>>,
     /// Logged messages whose dead letter is on its way, and not recorded yet.
-    pub(super) leaving: BTreeSet<Position>,
+    pub(super) leaving: BTreeMap<Position, u32>,
     pub(super) counters: Counters,
     pub(super) share: HotShare,
     pub(super) sequences: Sequences,
@@ -125,7 +125,7 @@ impl QueueState {
             consumers: Consumers::new(effective.kind, effective.single_active_consumer),
             gets: VecDeque::new(),
             quorum: (effective.kind == QueueKind::Quorum).then(Box::default),
-            leaving: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             counters: Counters::default(),
             share: HotShare::new(budget),
             sequences: Sequences::default(),

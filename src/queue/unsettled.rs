@@ -125,10 +125,14 @@ impl UnsettledTable {
     }
 
     /// Adds the positions that the log has, in no order.
-    pub fn logged_positions(&self, positions: &mut Vec<Position>) {
+    pub fn logged_positions(&self, positions: &mut Vec<(Position, u32)>) {
         let logged = self.table.values().filter(|held| held.item.is_logged());
-        positions.extend(logged.map(|held| held.item.position()));
-        positions.extend(self.cold.iter().map(|held| held.position));
+        positions.extend(logged.map(|held| (held.item.position(), held.item.body_bytes() as u32)));
+        positions.extend(
+            self.cold
+                .iter()
+                .map(|held| (held.position, held.body_bytes)),
+        );
     }
 
     /// Leaves to the log what it has. Returns what was in memory.

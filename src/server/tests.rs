@@ -18,8 +18,8 @@ use crate::protocol::{
     FieldTable, FrameKind, Method, ShortStr, basic, channel, connection, frame, queue,
 };
 use crate::store::journal::JournalOptions;
-use crate::store::{Options, Store, definitions};
 use crate::store::probe::Probe;
+use crate::store::{Options, Store, definitions};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);

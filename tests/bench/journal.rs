@@ -42,8 +42,8 @@ fn main() {
 fn row(folder: &std::path::Path, bytes: usize, queues: u64) {
     let folder = tempfile::tempdir_in(folder).expect("a folder to write to");
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let recovered = replay(&disk, folder.path(), Lsn(0), None, &mut |_, _, _, _| {})
-        .expect("an empty folder");
+    let recovered =
+        replay(&disk, folder.path(), Lsn(0), None, &mut |_, _, _, _| {}).expect("an empty folder");
     let journal = Journal::start(disk, folder.path(), recovered, JournalOptions::default())
         .expect("a journal");
     let message = message(bytes);
@@ -67,7 +67,13 @@ struct Figures {
 }
 
 /// Batches of `batch` messages until the time is over.
-fn measure(journal: &Arc<Journal>, message: &Message, queues: u64, batch: u64, next: &mut u64) -> Figures {
+fn measure(
+    journal: &Arc<Journal>,
+    message: &Message,
+    queues: u64,
+    batch: u64,
+    next: &mut u64,
+) -> Figures {
     let (began, cpu_began) = (Instant::now(), cpu());
     let first = *next;
     while began.elapsed() < ROW_TIME {

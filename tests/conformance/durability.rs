@@ -258,13 +258,17 @@ fn a_quorum_queue_keeps_its_counts_and_every_message() {
     client.expect_delivery("m");
     client.reject(1, true);
     let again = client.expect_delivery("m");
-    let counted = again.header("x-delivery-count").and_then(|count| count.as_i64());
+    let counted = again
+        .header("x-delivery-count")
+        .and_then(|count| count.as_i64());
     assert_eq!(counted, Some(1));
     client.close();
     node.restart();
     let got = node.client().get("quorum");
     assert!(got.redelivered);
-    let counted = got.header("x-delivery-count").and_then(|count| count.as_i64());
+    let counted = got
+        .header("x-delivery-count")
+        .and_then(|count| count.as_i64());
     assert!(counted >= Some(1), "{counted:?}");
 }
 

@@ -713,7 +713,9 @@ impl ConnectionExecutor {
                 replies.reply(
                     channel,
                     result.map(|()| reply).map_err(|error| {
-                        Refusal::internal_error(format!("the transaction could not be stored: {error}"))
+                        Refusal::internal_error(format!(
+                            "the transaction could not be stored: {error}"
+                        ))
                     }),
                 );
             }),

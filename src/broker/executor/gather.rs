@@ -198,7 +198,8 @@ impl Gathered {
         let queues = by_id.iter().map(|place| &self.queues[*place as usize]);
         let mut burst = Burst::open(store, queues);
         for publish in &self.publishes {
-            let targets = &self.targets[publish.targets.start as usize..publish.targets.end as usize];
+            let targets =
+                &self.targets[publish.targets.start as usize..publish.targets.end as usize];
             let ranks = targets.iter().map(|place| rank[*place as usize]);
             let placed = burst.publish(&publish.message, publish.body_crc, ranks, now, fx);
             self.has_rejection |= placed.is_refused;
@@ -303,7 +304,8 @@ impl ConnectionExecutor {
         let fx = &mut self.courier.effects;
         let mut burst = Burst::open_atomic(store, &by_id);
         for publish in &gathered.publishes {
-            let targets = &gathered.targets[publish.targets.start as usize..publish.targets.end as usize];
+            let targets =
+                &gathered.targets[publish.targets.start as usize..publish.targets.end as usize];
             let ranks = targets
                 .iter()
                 .filter_map(|place| rank(gathered.queues[*place as usize].id()));

@@ -84,7 +84,10 @@ impl ConnectionExecutor {
         if !journal.has_failed() {
             return Ok(());
         }
-        let is_durable = routed.queues.iter().any(|queue| queue.declaration().durable);
+        let is_durable = routed
+            .queues
+            .iter()
+            .any(|queue| queue.declaration().durable);
         if is_durable && routed.message.facts().is_persistent() {
             return Err(Refusal::internal_error(
                 "persistent messages cannot be stored since a failure of the disk",

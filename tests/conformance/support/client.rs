@@ -241,7 +241,11 @@ impl Client {
                 break;
             }
             // The answer to a basic.get that was read from the disk is in the inbox.
-            if self.inbox.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending() {
+            if self
+                .inbox
+                .poll_ready(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+            {
                 let event = self.events.recv_timeout(STORE_TIME_MAX).unwrap();
                 self.handle_event(now, event);
             }

@@ -150,7 +150,10 @@ impl Node {
     /// were not told of may be there or not.
     pub fn killed(&self) -> Self {
         let folder = new_folder();
-        copy(&self.folder.path().join("data"), &folder.path().join("data"));
+        copy(
+            &self.folder.path().join("data"),
+            &folder.path().join("data"),
+        );
         let mut settings = self.settings.clone();
         settings.load_definitions = None;
         Self {
