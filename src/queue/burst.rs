@@ -9,7 +9,7 @@ use parking_lot::MutexGuard;
 
 use super::effects::Effects;
 use super::entry::Deadline;
-use super::guarded::{Guarded, Section};
+use super::guarded::Guarded;
 use super::handle::{QueueHandle, expiration_ms};
 use super::placing::{Keep, Offer, Placement};
 use crate::model::{ConsumerId, Now, Position, SettlementOutcome, SharedMessage};

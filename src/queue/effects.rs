@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::dead_letters::DeathReason;
 use super::loading::Load;
 use crate::model::{ChannelWindow, Name, Outlet, Position, QueueId, SharedMessage, WallMs};
+use crate::store::record::Run;
 
 /// A message that leaves a queue by another door than settlement, and the exchange it goes to.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use super::entry::Item;
 use super::quorum::{DEAD_LETTER_RETRY_MS, Retained, delayed_until};
 use super::state::QueueState;
 use crate::model::{DeathReason, Now, Position, SharedMessage};
+use crate::store::record::Run;
 
 /// A dead letter, apart from what the queue says of itself.
 pub struct Letter {
