@@ -74,6 +74,8 @@ pub struct Effects {
     pub settled: Vec<(Position, u32)>,
     /// Logged messages of that queue, of quorum type, that came back: position, hand-outs, failed ones among them.
     pub requeued: Vec<(Position, u32, u32)>,
+    /// For each lane of that queue from which logged messages were handed out, to be settled later, the highest of them.
+    pub delivered: Vec<Position>,
     /// That queue was purged.
     pub purged: Option<Purge>,
     /// Connections to wake, neighbours distinct.
@@ -104,6 +106,13 @@ impl Effects {
             && self.windows.is_empty()
             && self.deadlines.is_empty()
             && self.loads.is_empty())
+    }
+
+    pub(super) fn note_delivered(&mut self, position: Position) {
+        match self.delivered.last_mut() {
+            Some(last) if last.lane() == position.lane() => *last = position.max(*last),
+            _ => self.delivered.push(position),
+        }
     }
 
     pub(super) fn wake(&mut self, outlet: &Arc<dyn Outlet>) {

@@ -147,6 +147,9 @@ impl QueueState {
             self.end_logged(entry.position, entry.body_bytes(), entry.is_logged(), fx);
         } else {
             self.counters.got += 1;
+            if entry.is_logged() {
+                fx.note_delivered(entry.position);
+            }
             self.hold(entry, None, now);
         }
         Next::Taken(got)
@@ -206,6 +209,9 @@ impl QueueState {
             return;
         }
         self.counters.delivered += 1;
+        if entry.is_logged() {
+            fx.note_delivered(entry.position);
+        }
         self.hold(entry, Some((owner, settle_within_ms)), now);
     }
 
