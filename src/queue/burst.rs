@@ -37,6 +37,7 @@ struct Open<'q> {
     /// What its state let go of, kept apart from what the other queues did.
     settled: Vec<(Position, u32)>,
     requeued: Vec<(Position, u32, u32)>,
+    delivered: Vec<Position>,
 }
 
 /// Queues under their locks, until [`Burst::finish`].
@@ -65,6 +66,7 @@ impl<'q> Burst<'q> {
                 has_settlements: false,
                 settled: Vec::new(),
                 requeued: Vec::new(),
+                delivered: Vec::new(),
             })
             .collect();
         debug_assert!(queues.is_sorted_by(|a, b| a.handle.id() < b.handle.id()));
@@ -220,6 +222,7 @@ impl<'q> Burst<'q> {
             }
             fx.settled.append(&mut open.settled);
             fx.requeued.append(&mut open.requeued);
+            fx.delivered.append(&mut open.delivered);
             let section = open.handle.section(self.store);
             open.guard.end_section(section, self.appender.as_mut(), fx);
         }
@@ -235,5 +238,6 @@ impl Open<'_> {
     fn keep_apart(&mut self, fx: &mut Effects) {
         self.settled.append(&mut fx.settled);
         self.requeued.append(&mut fx.requeued);
+        self.delivered.append(&mut fx.delivered);
     }
 }

@@ -39,6 +39,9 @@ impl Guarded {
         appender: Option<&mut Appender<'_>>,
         fx: &mut Effects,
     ) {
+        for position in fx.delivered.drain(..) {
+            self.log.delivered(position);
+        }
         let has_news = !fx.settled.is_empty() || !fx.requeued.is_empty() || fx.purged.is_some();
         if has_news {
             match appender {
