@@ -75,9 +75,6 @@ impl Courier {
         let Some(vhost) = broker.vhost(&letter.vhost) else {
             return;
         };
-        let Some(message) = &letter.message else {
-            return;
-        };
         let message: SharedMessage = Arc::new(with_death(
             original,
             &letter.queue_name,

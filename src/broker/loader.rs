@@ -136,7 +136,7 @@ fn load_block(broker: &Broker, load: &Load, courier: &mut Courier, now: Now) {
 fn read(broker: &Broker, queue: &QueueHandle, load: &Load) -> Option<ReadBlock> {
     for _ in 0..PLANS_MAX {
         let plan = queue.plan(load).ok()?;
-        let block = broker.messages.read(load.queue, plan);
+        let block = broker.messages.read(load.queue, &plan);
         let is_final = !block.retry || !block.messages.is_empty() || !block.damaged.is_empty();
         if is_final {
             return Some(block);

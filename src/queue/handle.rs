@@ -129,8 +129,8 @@ impl QueueHandle {
         );
         let id = declaration.id;
         let log = match keeping.store.take_recovered(id) {
-            Some(log) => {
-                state.recover(recovered_lanes(&log), now, fx);
+            Some(mut log) => {
+                state.recover(recovered_lanes(&mut log), now, fx);
                 log
             }
             None => keeping.store.new_log(id),
@@ -563,7 +563,7 @@ impl QueueHandle {
 }
 
 /// What recovery found in a queue's log, for its state.
-fn recovered_lanes(log: &QueueLog) -> Recovered {
+fn recovered_lanes(log: &mut QueueLog) -> Recovered {
     let mut counts = Vec::new();
     let lanes = log.recovered().lanes.into_iter().map(|lane| {
         counts.extend(&lane.counts);

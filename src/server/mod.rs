@@ -339,9 +339,9 @@ pub fn store_options(settings: &Settings) -> Options {
     Options {
         journal: JournalOptions {
             sync: match settings.store.sync {
-                Sync::Always => SyncMode::Always,
-                Sync::Interval => SyncMode::Interval(interval),
-                Sync::Never => SyncMode::Never,
+                config::Sync::Always => SyncMode::Always,
+                config::Sync::Interval => SyncMode::Interval(interval),
+                config::Sync::Never => SyncMode::Never,
             },
             ..JournalOptions::default()
         },
@@ -351,7 +351,7 @@ pub fn store_options(settings: &Settings) -> Options {
 
 /// Whoever relaxes the promise of a confirm is reminded of it.
 fn tell_of_sync(settings: &Settings) {
-    if settings.store.sync != Sync::Always {
+    if settings.store.sync != config::Sync::Always {
         tracing::warn!(
             target: "haremq::store",
             sync = settings.store.sync.as_str(),
