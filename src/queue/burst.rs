@@ -102,7 +102,7 @@ impl<'q> Burst<'q> {
     ) -> Placed {
         let expiration_ms = expiration_ms(message);
         let mut placed = Placed::default();
-        let has_failed = self.store.journal().has_failed();
+        let has_failed = self.store.journal().failure().is_some();
         self.places.clear();
         self.targets.clear();
         for index in queues {

@@ -356,7 +356,7 @@ impl ConnectionExecutor {
             self.completions.push_back(*completion);
             self.unsynced.pop_front();
         }
-        if journal.has_failed() {
+        if journal.failure().is_some() {
             self.completions
                 .extend(self.unsynced.drain(..).map(|(_, completion)| Completion {
                     outcome: PublishOutcome::Rejected,

@@ -81,7 +81,7 @@ impl ConnectionExecutor {
     /// locks decide, and so if the channel has no confirms.
     fn check_journal(&self, routed: &Routed) -> Result<(), Refusal> {
         let journal = self.broker.messages.journal();
-        if !journal.has_failed() {
+        if journal.failure().is_none() {
             return Ok(());
         }
         let is_durable = routed
