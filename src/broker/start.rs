@@ -131,7 +131,7 @@ impl Broker {
         });
         Loader::start(&broker).map_err(StartError::Thread)?;
         broker.restore(loaded.definitions, &mut report);
-        broker.messages.finish_recovery();
+        broker.messages.finish_recovery()?;
         Ok((broker, report))
     }
 

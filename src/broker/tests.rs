@@ -18,7 +18,8 @@ use crate::model::{
 };
 use crate::protocol::{FieldTable, PropertyFacts};
 use crate::queue::{Inbox, QueueKind};
-use crate::store::definitions::Options;
+use crate::store::journal::JournalOptions;
+use crate::store::{Options, definitions};
 use crate::store::probe::Probe;
 
 pub(super) struct Node {

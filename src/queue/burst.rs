@@ -5,6 +5,8 @@
 //! has its messages in the order of their positions. Locks are taken in ascending order of the queues' ids, which is what
 //! keeps two bursts from waiting for each other. Who published, and what becomes of the effects, is not known here.
 
+use std::fmt;
+
 use parking_lot::MutexGuard;
 
 use super::effects::Effects;
@@ -230,6 +232,15 @@ impl<'q> Burst<'q> {
             Some(appender) => appender.end(),
             None => self.end,
         }
+    }
+}
+
+impl fmt::Debug for Burst<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Burst")
+            .field("queues", &self.queues.len())
+            .field("end", &self.end)
+            .finish_non_exhaustive()
     }
 }
 

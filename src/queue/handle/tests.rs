@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use super::*;
+use crate::model::SharedMessage;
+use crate::queue::Burst;
 use crate::protocol::{PropertyFacts, ShortString, Value};
 
 fn now() -> Now {
@@ -28,7 +30,33 @@ fn queue(fields: &[(&'static str, Value)], fx: &mut Effects) -> QueueHandle {
         arguments,
         settings,
     };
-    QueueHandle::new(declaration, &PolicySettings::default(), now(), fx)
+    let policy = PolicySettings::default();
+    QueueHandle::new(declaration, &policy, keeping(), now(), fx)
+}
+
+fn keeping() -> Keeping {
+    Keeping {
+        store: crate::store::messages::fixture::in_memory(),
+        budget: HotBudget::new(1 << 20),
+    }
+}
+
+fn asked() -> AskedGet {
+    AskedGet {
+        connection: ConnectionId(1),
+        channel: 1,
+        no_ack: true,
+        outlet: crate::queue::Inbox::new(1000),
+    }
+}
+
+/// Publishes one message; gives how many queues took it.
+fn publish(queue: &QueueHandle, fx: &mut Effects) -> u32 {
+    let store = crate::store::messages::fixture::in_memory();
+    let mut burst = Burst::open(&store, [queue]);
+    let placed = burst.publish(&message(), None, [0], now(), fx);
+    burst.finish(now(), fx);
+    placed.accepted
 }
 
 fn message() -> SharedMessage {
@@ -48,19 +76,9 @@ fn a_deleted_queue_is_gone_for_everyone() {
     let mut fx = Effects::default();
     let queue = queue(&[], &mut fx);
     let other = queue.clone();
-    let mut outcomes = Vec::new();
-    queue
-        .publish_batch([message(), message()], now(), &mut fx, &mut outcomes)
-        .unwrap();
-    assert_eq!(
-        outcomes,
-        [
-            Published::Accepted(Position(1)),
-            Published::Accepted(Position(2))
-        ]
-    );
+    assert_eq!(publish(&queue, &mut fx) + publish(&queue, &mut fx), 2);
     assert_eq!(other.delete(false, false, &mut fx), Ok(2));
-    assert_eq!(queue.publish(message(), now(), &mut fx), Err(Gone));
+    assert_eq!(publish(&queue, &mut fx), 0);
     assert_eq!(queue.delete(false, false, &mut fx), Err(QueueError::Gone));
     assert_eq!(queue.counts(), Err(Gone));
 }
@@ -69,7 +87,7 @@ fn a_deleted_queue_is_gone_for_everyone() {
 fn a_deletion_can_be_conditional() {
     let mut fx = Effects::default();
     let classic = queue(&[], &mut fx);
-    classic.publish(message(), now(), &mut fx).unwrap();
+    publish(&classic, &mut fx);
     assert_eq!(
         refusal(classic.delete(false, true, &mut fx)),
         "queue 'q' in vhost '/' not empty"
@@ -91,7 +109,7 @@ fn a_refused_get_says_why() {
     ];
     let queue = queue(&fields, &mut fx);
     assert_eq!(
-        refusal(queue.get(1, true, now(), &mut fx)),
+        refusal(queue.get(asked(), now(), &mut fx)),
         "cannot obtain access to locked queue 'q' in vhost '/'. basic.get operations are not supported by quorum queues with single active consumer"
     );
 }
@@ -101,10 +119,10 @@ fn a_deadline_is_reported_when_it_is_earlier_than_the_last_one() {
     let mut fx = Effects::default();
     let queue = queue(&[("x-message-ttl", Value::I32(100))], &mut fx);
     assert!(fx.deadlines.is_empty());
-    queue.publish(message(), now(), &mut fx).unwrap();
-    queue.publish(message(), now(), &mut fx).unwrap();
+    publish(&queue, &mut fx);
+    publish(&queue, &mut fx);
     queue.purge(&mut fx).unwrap();
-    queue.publish(message(), now(), &mut fx).unwrap();
+    publish(&queue, &mut fx);
     assert_eq!(fx.deadlines, [(QueueId(7), 1_000_100)]);
     queue.handle_timeout(now(), &mut fx).unwrap();
     assert_eq!(fx.deadlines.len(), 2);
@@ -115,7 +133,8 @@ fn another_connections_exclusive_queue_is_locked() {
     let mut fx = Effects::default();
     let mut declaration = queue(&[], &mut fx).declaration().clone();
     declaration.exclusive_owner = Some(ConnectionId(1));
-    let queue = QueueHandle::new(declaration, &PolicySettings::default(), now(), &mut fx);
+    let policy = PolicySettings::default();
+    let queue = QueueHandle::new(declaration, &policy, keeping(), now(), &mut fx);
     assert!(queue.check_access(ConnectionId(1)).is_ok());
     assert!(queue.check_access(ConnectionId(2)).is_err());
 }
