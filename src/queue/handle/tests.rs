@@ -36,7 +36,7 @@ fn queue(fields: &[(&'static str, Value)], fx: &mut Effects) -> QueueHandle {
 
 fn keeping() -> Keeping {
     Keeping {
-        store: crate::store::messages::fixture::in_memory(),
+        store: crate::store::messages::fixtures::in_memory(),
         budget: HotBudget::new(1 << 20),
     }
 }
@@ -52,8 +52,7 @@ fn asked() -> AskedGet {
 
 /// Publishes one message; gives how many queues took it.
 fn publish(queue: &QueueHandle, fx: &mut Effects) -> u32 {
-    let store = crate::store::messages::fixture::in_memory();
-    let mut burst = Burst::open(&store, [queue]);
+    let mut burst = Burst::open(&queue.0.store, [queue]);
     let placed = burst.publish(&message(), None, [0], now(), fx);
     burst.finish(now(), fx);
     placed.accepted
