@@ -19,8 +19,8 @@ use crate::model::{
 use crate::protocol::{FieldTable, PropertyFacts};
 use crate::queue::{Inbox, QueueKind};
 use crate::store::journal::JournalOptions;
-use crate::store::{Options, definitions};
 use crate::store::probe::Probe;
+use crate::store::{Options, definitions};
 
 pub(super) struct Node {
     pub(super) broker: Arc<Broker>,

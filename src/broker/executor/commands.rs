@@ -688,7 +688,9 @@ impl ConnectionExecutor {
         settlements: &[Settlement],
     ) -> Result<Execution, Refusal> {
         let journal = Arc::clone(self.broker.messages.journal());
-        if journal.failure().is_some() && publishes.iter().any(|p| p.message.facts().is_persistent()) {
+        if journal.failure().is_some()
+            && publishes.iter().any(|p| p.message.facts().is_persistent())
+        {
             return Err(Refusal::internal_error(
                 "persistent messages cannot be stored since a failure of the disk",
             ));

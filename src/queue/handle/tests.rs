@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::model::SharedMessage;
-use crate::queue::Burst;
 use crate::protocol::{PropertyFacts, ShortString, Value};
+use crate::queue::Burst;
 
 fn now() -> Now {
     Now {
