@@ -28,7 +28,8 @@ impl QueueState {
             fx.deletions.push((self.id, DeletionReason::Expired));
             return;
         }
-        self.advance(now, fx);
+        self.drop_overflow(fx);
+        self.assign(now, fx);
     }
 
     /// When time must be let pass next, in wall milliseconds.

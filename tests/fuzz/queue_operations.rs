@@ -586,6 +586,7 @@ impl World {
             self.pairs[at].plan_load(&mut self.random);
             self.pairs[at].deliver_block(&mut self.random, self.now, &mut self.fx);
             self.pairs[at].record(&mut self.fx);
+            self.catch_up();
             if self.now.wall_ms < self.pairs[at].load_again_ms {
                 self.pass_ms(1000);
             }
