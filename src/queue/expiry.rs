@@ -13,6 +13,8 @@ pub const EXPIRE_BATCH_MAX: usize = 1000;
 impl QueueState {
     /// Lets time pass. The caller asks [`QueueState::poll_timeout`] again afterwards.
     pub fn handle_timeout(&mut self, now: Now, fx: &mut Effects) {
+        self.load_again_ms
+            .take_if(|again_ms| *again_ms <= now.wall_ms);
         self.expire_heads(now, fx);
         self.end_slow_consumers(now, fx);
         self.retry_dead_letters(now, fx);
@@ -26,6 +28,7 @@ impl QueueState {
             fx.deletions.push((self.id, DeletionReason::Expired));
             return;
         }
+        self.drop_overflow(fx);
         self.assign(now, fx);
     }
 

@@ -563,3 +563,88 @@ impl Lane {
             .count()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::queue::entry::Marks;
+
+    fn stub(sequence: u64) -> Stub {
+        Stub {
+            position: Position(sequence),
+            body_bytes: 1,
+            acquired: 1,
+            marks: Marks::new(true, false),
+        }
+    }
+
+    fn returned(order: impl Iterator<Item = u64>) -> (Lane, Totals) {
+        let mut lane = Lane::new(0);
+        let mut totals = Totals::default();
+        for sequence in order {
+            lane.restore(Item::Cold(stub(sequence)), &mut totals);
+        }
+        (lane, totals)
+    }
+
+    #[test]
+    fn many_returns_in_any_order_become_one_range() {
+        const COUNT: u64 = 60_000;
+        let ascending = returned(1..=COUNT);
+        let descending = returned((1..=COUNT).rev());
+        let scattered = returned((1..=COUNT).map(|at| at * 7919 % (COUNT + 1)));
+        for (mut lane, totals) in [ascending, descending, scattered] {
+            assert_eq!(lane.cold_ranges(), 1);
+            assert_eq!(
+                (totals.cold_messages, totals.cold_body_bytes),
+                (COUNT, COUNT)
+            );
+            let span = lane.load_head().unwrap();
+            assert_eq!((span.first.0, span.last.0), (1, COUNT));
+        }
+    }
+
+    #[test]
+    fn ranges_with_another_history_stay_apart() {
+        let mut lane = Lane::new(0);
+        let mut totals = Totals::default();
+        for sequence in [1, 3] {
+            lane.restore(Item::Cold(stub(sequence)), &mut totals);
+        }
+        let again = Stub {
+            acquired: 2,
+            ..stub(2)
+        };
+        lane.restore(Item::Cold(again), &mut totals);
+        assert_eq!(lane.cold_ranges(), 3);
+        let span = lane.load_head().unwrap();
+        assert_eq!(
+            (span.first.0, span.last.0),
+            (1, 3),
+            "loaded together all the same"
+        );
+        assert_eq!(lane.load_head(), None, "once");
+    }
+
+    #[test]
+    fn a_range_that_is_being_loaded_keeps_its_first_position() {
+        let (mut lane, mut totals) = returned(10..=20);
+        lane.load_head().unwrap();
+        for sequence in [9, 21] {
+            lane.restore(Item::Cold(stub(sequence)), &mut totals);
+        }
+        assert_eq!(lane.cold_ranges(), 2);
+        let mut block = LoadedBlock {
+            first: Position(10),
+            through: Position(20),
+            messages: Vec::new(),
+            damaged: Vec::new(),
+        };
+        let brought = lane.handle_loaded(&mut block, &mut Recollection::default(), &mut totals);
+        assert_eq!(brought.unwrap().lost, 11);
+        assert_eq!(totals.cold_messages, 2);
+        let late = lane.handle_loaded(&mut block, &mut Recollection::default(), &mut totals);
+        assert_eq!(late, None);
+    }
+}

@@ -9,9 +9,11 @@ use super::state::QueueState;
 use crate::model::{DeathReason, SharedMessage};
 
 impl QueueState {
-    /// Whether one more message is one too many for a queue that refuses.
+    /// Whether one more message is one too many for a queue that refuses. Those that are offered and have not entered count.
     pub(super) fn refuses(&self, message: &SharedMessage) -> bool {
-        self.settings.overflow != Overflow::DropHead && self.is_over(1, message.body_bytes() as u64)
+        let messages = self.offered.messages + 1;
+        let body_bytes = self.offered.body_bytes + message.body_bytes() as u64;
+        self.settings.overflow != Overflow::DropHead && self.is_over(messages, body_bytes)
     }
 
     /// Drops heads until the queue is within its limits, if it is of the kind that drops. A head that is only in the log is dropped when it is
@@ -36,15 +38,13 @@ impl QueueState {
         if limits.max_length == u64::MAX && limits.max_length_bytes == u64::MAX {
             return false;
         }
-        let offered = &self.offered;
         let (kept, kept_bytes) = self.quorum.as_ref().map_or((0, 0), |quorum| {
             (
                 quorum.delayed_messages() + quorum.retained_messages(),
                 quorum.delayed_body_bytes() + quorum.retained_body_bytes(),
             )
         });
-        self.ready.messages() + kept + offered.messages + more_messages > limits.max_length
-            || self.ready.body_bytes() + kept_bytes + offered.body_bytes + more_bytes
-                > limits.max_length_bytes
+        self.ready.messages() + kept + more_messages > limits.max_length
+            || self.ready.body_bytes() + kept_bytes + more_bytes > limits.max_length_bytes
     }
 }

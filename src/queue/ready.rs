@@ -271,10 +271,4 @@ impl Ready {
             self.lanes = Vec::new();
         }
     }
-
-    /// Returned ranges that only the log has.
-    #[cfg(test)]
-    pub fn cold_ranges(&self) -> usize {
-        self.lanes.iter().map(Lane::cold_ranges).sum()
-    }
 }

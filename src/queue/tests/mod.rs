@@ -5,8 +5,10 @@ mod assignment;
 mod expiry;
 mod limits;
 mod order;
+mod paging;
 mod properties;
 mod quorum;
+mod recovery;
 mod threads;
 
 use std::collections::BTreeMap;
@@ -19,8 +21,8 @@ use parking_lot::Mutex;
 use super::effects::{DeletionReason, Effects};
 use super::state::{ConsumeRefusal, GetRefusal, QueueState};
 use super::{
-    AskedGet, ConsumeArguments, GetOutcome, HotBudget, NewConsumer, Offer, PolicySettings,
-    QueueKind, QueueSettings,
+    AskedGet, ConsumeArguments, Deadline, GetOutcome, HotBudget, HotLimits, Keep, Load,
+    LoadedBlock, LoadedMessage, NewConsumer, Offer, PolicySettings, QueueKind, QueueSettings,
 };
 use crate::model::{
     ChannelWindow, ConnectionId, ConsumerId, Delivery, Got, InboxEvent, Message, Now, Outlet,
@@ -124,6 +126,8 @@ pub(super) struct Bench {
     pub(super) fx: Effects,
     pub(super) now: Now,
     pub(super) window: Arc<ChannelWindow>,
+    /// What the log has.
+    pub(super) log: BTreeMap<Position, (SharedMessage, Deadline)>,
     sinks: BTreeMap<u64, Arc<Sink>>,
 }
 
@@ -141,6 +145,28 @@ impl Bench {
         fields: &[(&'static str, Value)],
         auto_delete: bool,
     ) -> Self {
+        Self::with_budget(kind, fields, auto_delete, HotBudget::unlimited())
+    }
+
+    /// A durable queue of which only `bytes` of messages may be in memory while nobody consumes, and ten times that otherwise.
+    pub(super) fn paged(kind: QueueKind, fields: &[(&'static str, Value)], bytes: u64) -> Self {
+        let limits = HotLimits {
+            bytes_max: 20 * bytes,
+            queue_bytes_max: 10 * bytes,
+            idle_queue_bytes_max: bytes,
+        };
+        let budget = HotBudget::with_limits(limits);
+        let mut bench = Self::with_budget(kind, fields, false, budget);
+        bench.state.is_durable = true;
+        bench
+    }
+
+    pub(super) fn with_budget(
+        kind: QueueKind,
+        fields: &[(&'static str, Value)],
+        auto_delete: bool,
+        budget: Arc<HotBudget>,
+    ) -> Self {
         let settings = QueueSettings::parse("q", "/", kind, &arguments(fields)).unwrap();
         let now = Now {
             monotonic: Instant::now(),
@@ -156,13 +182,14 @@ impl Bench {
                 &policy,
                 auto_delete,
                 false,
-                HotBudget::unlimited(),
+                budget,
                 now,
             ),
             settings,
             fx: Effects::default(),
             now,
             window: Arc::default(),
+            log: BTreeMap::new(),
             sinks: BTreeMap::new(),
         }
     }
@@ -194,6 +221,10 @@ impl Bench {
         {
             Offer::Refused => None,
             Offer::Taken(placement) => {
+                if placement.keep != Keep::Memory {
+                    let logged = (Arc::clone(&message), placement.deadline);
+                    self.log.insert(placement.position, logged);
+                }
                 self.state.enter(message, placement, self.now, &mut self.fx);
                 Some(placement.position)
             }
@@ -300,6 +331,71 @@ impl Bench {
     pub(super) fn get(&mut self) -> Option<String> {
         let got = self.try_get(1, true).unwrap();
         got.map(|got| body(&got.message))
+    }
+
+    /// Plays the log: forgets what came to its end.
+    pub(super) fn record(&mut self) {
+        self.fx.requeued.clear();
+        for position in self.fx.settled.drain(..) {
+            assert!(
+                self.log.remove(&position).is_some(),
+                "{position} ended twice"
+            );
+        }
+        if let Some(purge) = self.fx.purged.take() {
+            let stays = |position: &Position| {
+                purge
+                    .survivors
+                    .iter()
+                    .any(|(first, count)| (first.0..first.0 + count).contains(&position.0))
+            };
+            self.log.retain(|position, _| stays(position));
+        }
+        self.state.settle_budget();
+    }
+
+    /// What a load finds.
+    pub(super) fn block(&self, load: Load) -> LoadedBlock {
+        let mut block = LoadedBlock {
+            first: load.first,
+            through: load.last,
+            messages: Vec::new(),
+            damaged: Vec::new(),
+        };
+        let mut bytes = 0;
+        for (position, (message, deadline)) in self.log.range(load.first..=load.last) {
+            if bytes >= load.bytes_max {
+                block.through = Position(position.0 - 1);
+                break;
+            }
+            bytes += message.cost_bytes() as u64;
+            block.messages.push(LoadedMessage {
+                position: *position,
+                message: Arc::clone(message),
+                deadline: *deadline,
+            });
+        }
+        block
+    }
+
+    /// Answers loads until none is ordered. Returns how many there were.
+    pub(super) fn load(&mut self) -> usize {
+        let mut loads = 0;
+        self.record();
+        while !self.fx.loads.is_empty() {
+            let load = self.fx.loads.remove(0);
+            let block = self.block(load);
+            self.state.handle_loaded(block, self.now, &mut self.fx);
+            assert!(self.state.is_balanced());
+            self.record();
+            loads += 1;
+        }
+        loads
+    }
+
+    /// Messages that wait in the log alone.
+    pub(super) fn messages_paged(&self) -> u64 {
+        self.state.snapshot().messages_paged
     }
 
     /// Everything that is ready, in the order of service.
