@@ -21,6 +21,7 @@ mod error;
 mod folder;
 pub mod journal;
 pub mod probe;
+pub mod quarantine;
 pub mod queue_log;
 pub mod record;
 

@@ -8,9 +8,13 @@
 //! its name after a power cut once [`Disk::sync_folder`] of its folder, or [`Disk::sync_all`], has returned. Everything else may be
 //! lost, in any order, by sectors of 512 bytes.
 
+pub mod faulty;
 mod real;
+pub mod sim;
 
+pub use faulty::FaultyDisk;
 pub use real::RealDisk;
+pub use sim::SimDisk;
 
 use std::fmt::Debug;
 use std::io;
@@ -79,6 +83,10 @@ pub trait Disk: Send + Sync + Debug {
 }
 
 /// An open file. All methods may be called from several threads at once.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a file is no collection, and its length may fail"
+)]
 pub trait DiskFile: Send + Sync + Debug {
     /// Fills `buffer` from `offset`, or fails with `UnexpectedEof`.
     ///
