@@ -67,6 +67,14 @@ def copy(source, target):
     return target
 
 
+def remove(path):
+    """Removes a file or a folder, if it is there."""
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.exists(path):
+        os.remove(path)
+
+
 def copy_sparse(source, target):
     """Copies a file with its holes."""
     with open(source, "rb") as reader, open(target, "wb") as writer:
