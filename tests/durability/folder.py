@@ -3,8 +3,11 @@
 In: paths and chances. Out: lists, sizes, files with some bits turned. The formats are not known here, only names.
 """
 
+import errno
 import os
 import shutil
+
+PIECE_BYTES = 1 << 20
 
 
 def files(data):
@@ -64,16 +67,34 @@ def copy(source, target):
     return target
 
 
+def remove(path):
+    """Removes a file or a folder, if it is there."""
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.exists(path):
+        os.remove(path)
+
+
 def copy_sparse(source, target):
-    """Copies a file; pieces of zeros become holes."""
-    piece_bytes = 1 << 20
+    """Copies a file with its holes."""
     with open(source, "rb") as reader, open(target, "wb") as writer:
-        while piece := reader.read(piece_bytes):
-            if piece.count(0) == len(piece):
-                writer.seek(len(piece), os.SEEK_CUR)
-            else:
+        size = os.path.getsize(source)
+        writer.truncate(size)
+        end = 0
+        while end < size:
+            try:
+                start = os.lseek(reader.fileno(), end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    break
+                raise
+            end = os.lseek(reader.fileno(), start, os.SEEK_HOLE)
+            reader.seek(start)
+            writer.seek(start)
+            while start < end:
+                piece = reader.read(min(PIECE_BYTES, end - start))
                 writer.write(piece)
-        writer.truncate()
+                start += len(piece)
     shutil.copymode(source, target)
 
 

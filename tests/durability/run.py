@@ -22,7 +22,8 @@ sys.dont_write_bytecode = True
 from harness import Context, Skip  # noqa: E402
 from suite import PARTS, Options, chosen  # noqa: E402
 
-MODULES = ("check_ledger", "kills", "restart", "backlog", "full_disk", "power_loss", "doctor", "bit_flips")
+MODULES = ("check_ledger", "check_ledger_random", "kills", "restart", "backlog", "full_disk", "power_loss", "doctor",
+           "bit_flips")
 
 
 def say(text):

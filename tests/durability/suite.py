@@ -15,6 +15,10 @@ TESTS = []
 # What a backlog may cost in memory beside an idle broker: a fixed part, and the default of `store.cache_bytes_max`.
 BACKLOG_BYTES_MAX = 16_000_000 + (32 << 20)
 
+# When nothing comes for the first time, it is asked whether there is more; if so, it has to come within the second.
+IDLE_SECONDS = 0.3
+EMPTY_SECONDS_MAX = 30.0
+
 
 class Options:
     """What the command line asks for."""
@@ -74,6 +78,22 @@ def eventually_at_most(reading, most, what, limit_s=30.0):
             return value
         assert time.monotonic() < deadline, "%s: %s within %d s, allowed are %s" % (what, value, limit_s, most)
         time.sleep(0.05)
+
+
+def deliveries_until_empty(channel, queue):
+    """Deliveries of a running consumer until the broker tells of no more that are ready, and none is on its way. For
+    queues of which the count promises nothing: messages expire, or turn out to be damaged when they are read."""
+    asking = channel.connection.channel()
+    deadline = time.monotonic() + EMPTY_SECONDS_MAX
+    while True:
+        try:
+            yield channel.wait("basic.deliver", limit_s=IDLE_SECONDS)
+            deadline = time.monotonic() + EMPTY_SECONDS_MAX
+        except TimeoutError:
+            left = asking.declare(queue, passive=True).messages
+            if left == 0 and not channel.connection.events[channel.number]:
+                return
+            assert time.monotonic() < deadline, "%s keeps %d messages to itself" % (queue, left)
 
 
 def no_panic(broker):

@@ -12,6 +12,7 @@ from amqp import Gone
 from harness import equal, eventually
 from ledger import Violation
 from letters import Letter, random_size, read
+from suite import deliveries_until_empty
 
 TTL_MS = 3000
 LIVE_SECONDS_MAX = 30.0
@@ -318,17 +319,17 @@ def look(broker, ledger, queue, drain):
 
 
 def consumed(channel, queue, count):
-    """So many deliveries, and what comes beyond them. In a queue whose messages expire there may be fewer: then until
-    nothing comes any more."""
-    may_be_fewer = queue == "expiring"
+    """So many deliveries, and what comes beyond them. Where messages expire there may be fewer."""
     channel.call("basic.consume", queue=queue, tag="look")
-    deliveries = []
-    try:
+    if queue == "expiring":
+        deliveries = list(deliveries_until_empty(channel, queue))
+    else:
+        deliveries = []
         while len(deliveries) < count:
-            deliveries.append(channel.wait("basic.deliver", limit_s=0.5 if may_be_fewer else LIVE_SECONDS_MAX))
-    except TimeoutError:
-        if not may_be_fewer:
-            raise Violation("count: %s told of %d messages, %d came" % (queue, count, len(deliveries))) from None
+            try:
+                deliveries.append(channel.wait("basic.deliver", limit_s=LIVE_SECONDS_MAX))
+            except TimeoutError:
+                raise Violation("count: %s told of %d messages, %d came" % (queue, count, len(deliveries))) from None
     channel.send("basic.cancel", tag="look")
     while True:
         event = channel.wait("basic.deliver", "basic.cancel-ok")

@@ -328,6 +328,10 @@ class Wire:
         self.input = self.input[size + 8:]
         return kind, channel, payload
 
+    def has_frame(self):
+        """Whether a whole frame was read already, which no wait for the socket would tell."""
+        return len(self.input) >= 8 and len(self.input) >= struct.unpack(">I", self.input[3:7])[0] + 8
+
     def expect(self, name):
         kind, _, payload = self.read_frame()
         assert kind == FRAME_METHOD, "a frame of type %d instead of %s" % (kind, name)
@@ -465,16 +469,20 @@ class Channel:
             return self.wait("basic.get-ok", "basic.get-empty")
         return self.wait(name + "-ok")
 
-    def publish(self, exchange, routing_key, body=b"x", mandatory=False, persistent=False, properties=None):
-        """`properties`: as `encode_properties` gives them; `persistent` is then said there."""
-        if properties is None:
-            properties = encode_properties(delivery_mode=2) if persistent else encode_properties()
+    def encode_publish(self, exchange, routing_key, body, mandatory=False, properties=encode_properties()):
+        """All frames of a publish; `properties` as `encode_properties` gives them."""
         out = frame(FRAME_METHOD, self.number, encode_method(
             "basic.publish", exchange=exchange, routing_key=routing_key, mandatory=mandatory))
         out += frame(FRAME_HEADER, self.number, struct.pack(">HHQ", 60, 0, len(body)) + properties)
         for at in range(0, len(body), 100000):
             out += frame(FRAME_BODY, self.number, body[at:at + 100000])
-        self.connection.send(out)
+        return out
+
+    def publish(self, exchange, routing_key, body=b"x", mandatory=False, persistent=False, properties=None):
+        """`persistent` says what the properties are, unless they are given."""
+        if properties is None:
+            properties = encode_properties(delivery_mode=2) if persistent else encode_properties()
+        self.connection.send(self.encode_publish(exchange, routing_key, body, mandatory, properties))
 
     def declare(self, queue="", **values):
         values.setdefault("durable", not values.get("exclusive"))
