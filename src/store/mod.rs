@@ -21,6 +21,7 @@ mod error;
 mod folder;
 pub mod probe;
 pub mod record;
+pub mod segments;
 
 pub use error::StoreError;
 pub use folder::{DataFolder, FORMAT_VERSION};
