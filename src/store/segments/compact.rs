@@ -4,9 +4,9 @@
 use std::io;
 
 use super::files::{OpenSegment, SegmentFiles};
-use super::id::{SegmentId, Span};
 use super::reader::{Item, read_spans};
 use super::writer::{SegmentWriter, Written};
+use crate::store::queue_log::{SegmentId, Span};
 
 /// What became of a compaction.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub enum Compacted {
     Damaged,
 }
 
-/// Copies what lives of `old` to the file `new`, which is sealed. `read_buffer` and `write_buffer` are kept by the caller from
-/// file to file.
+/// Copies what lives of `old` to the file `new`, which is sealed. `read_buffer` is kept by the caller
+/// from file to file, `write_buffer` comes back with the new file.
 ///
 /// # Errors
 /// The system's; the new file is to be removed then.
@@ -33,7 +33,7 @@ pub fn compact(
     live: &[Span],
     new: SegmentId,
     read_buffer: &mut Vec<u8>,
-    write_buffer: &mut Vec<u8>,
+    write_buffer: Vec<u8>,
 ) -> io::Result<Compacted> {
     let mut writer = SegmentWriter::create(files, new, write_buffer)?;
     let mut messages = 0;

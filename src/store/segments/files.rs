@@ -4,21 +4,25 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::SparseIndex;
-use super::format::{self, FOOTER_BYTES_MAX, Footer, HEADER_BYTES, TRAILER_BYTES};
-use super::id::SegmentId;
+use super::format::{FOOTER_BYTES_MAX, Footer, HEADER_BYTES, TRAILER_BYTES};
 use super::walk::{Step, Walk};
 use super::window::Window;
 use crate::model::{Position, QueueId};
 use crate::store::disk::{Access, Disk, DiskFile};
+use crate::store::queue_log::SegmentId;
 
 /// The folder of all queues' folders in the data folder.
 const FOLDER: &str = "queues";
+
+/// The folder, among those of the queues, of what is about to be removed.
+const VOID: &str = "void";
 
 const PERSISTENT: &str = ".seg";
 const TRANSIENT: &str = ".tmp";
@@ -129,11 +133,17 @@ impl SegmentFiles {
         Ok((found, queues))
     }
 
-    /// Opens a segment to read. `bytes` is how long it is known to be: what lies behind is not looked at.
+    /// Opens a segment to read. `bytes` is how long it is known to be: what lies behind is not looked at. `is_sealed` is asked if
+    /// the file is not open with that length already; `None`: the segment is gone.
     ///
     /// # Errors
     /// The system's; `NotFound` if it was removed, `UnexpectedEof` if it is shorter.
-    pub fn open(&self, id: SegmentId, bytes: u64, is_sealed: bool) -> io::Result<OpenSegment> {
+    pub fn open(
+        &self,
+        id: SegmentId,
+        bytes: u64,
+        is_sealed: impl FnOnce() -> Option<bool>,
+    ) -> io::Result<OpenSegment> {
         let held = self.held(id);
         if let Some((held_bytes, segment)) = &held
             && *held_bytes == bytes
@@ -144,7 +154,7 @@ impl SegmentFiles {
             Some((_, segment)) => segment.file,
             None => Arc::from(self.disk.open(&self.path(id), Access::Read)?),
         };
-        let footer = match is_sealed {
+        let footer = match is_sealed().ok_or(io::ErrorKind::NotFound)? {
             true => read_footer(&*file, bytes)?,
             false => None,
         };
@@ -240,16 +250,40 @@ impl SegmentFiles {
         }
     }
 
-    /// Whose file it is by its header; `None` if the header is damaged or missing.
+    /// Puts a file aside whose messages are void: it goes in the background, and must not be in the way of a new one.
     ///
     /// # Errors
     /// The system's.
-    pub fn header(&self, file: &dyn DiskFile) -> io::Result<Option<SegmentId>> {
-        let mut header = [0; HEADER_BYTES as usize];
-        match file.read_exact_at(&mut header, 0) {
-            Ok(()) => Ok(format::decode_header(&header)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(error),
+    pub fn void(&self, found: &Found) -> io::Result<()> {
+        let folder = self.folder.join(VOID);
+        self.disk.make_folder(&folder)?;
+        let name = file_name(&found.path).unwrap_or_default();
+        let name = format!("{}-{name}", found.id.queue);
+        self.disk.rename(&found.path, &folder.join(name))
+    }
+
+    /// Removes what was put aside.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove_void(&self) -> io::Result<()> {
+        let folder = self.folder.join(VOID);
+        for path in self.disk.list(&folder)? {
+            self.disk.remove(&path)?;
+        }
+        match self.disk.remove_folder(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// A damaged part of a file, as far as it can be read, at most 16 MiB of it.
+    pub fn bytes_of(&self, file: &dyn DiskFile, range: Range<u64>) -> Vec<u8> {
+        const BYTES_MAX: u64 = 16 * 1024 * 1024;
+        let mut bytes = vec![0; (range.end.saturating_sub(range.start)).min(BYTES_MAX) as usize];
+        match file.read_exact_at(&mut bytes, range.start) {
+            Ok(()) => bytes,
+            Err(_) => Vec::new(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The bytes of a segment's header and footer. In: what they say; out: bytes, and the way back, or nothing if they are damaged.
 
 use super::SparseIndex;
-use super::id::SegmentId;
 use crate::model::{Position, QueueId};
+use crate::store::queue_log::SegmentId;
 
 const HEADER_MAGIC: u32 = u32::from_le_bytes(*b"HQs1");
 const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"HQf1");

@@ -24,9 +24,12 @@
 mod compact;
 mod files;
 mod format;
-mod id;
 mod index;
 mod reader;
+mod scan;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod walk;
 mod window;
 mod writer;
@@ -34,9 +37,9 @@ mod writer;
 pub use compact::{Compacted, compact};
 pub use files::{Found, OpenSegment, SegmentFiles};
 pub use format::{Footer, HEADER_BYTES};
-pub use id::{SegmentId, Span};
 pub use index::SparseIndex;
 pub use reader::{Item, ReadOutcome, read_spans};
+pub use scan::{Scanned, ScannedRecord, scan, seal, spans};
 pub use walk::{Step, Walk};
 pub use window::Window;
 pub use writer::{SegmentWriter, Written};

@@ -4,10 +4,10 @@ use std::io;
 use std::ops::Range;
 
 use super::files::OpenSegment;
-use super::id::Span;
 use super::walk::{Step, Walk};
 use super::window::Window;
 use crate::model::Position;
+use crate::store::queue_log::Span;
 use crate::store::record::{Damage, Head, MessageMeta, Target};
 
 /// What a read met.

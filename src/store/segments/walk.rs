@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::id::SegmentId;
 use super::window::Window;
 use crate::model::Position;
+use crate::store::queue_log::SegmentId;
 use crate::store::record::{ALIGN, Damage, HEAD_BYTES, Head, Kind, MessageMeta, Target};
 
 /// What the next place of a file holds.

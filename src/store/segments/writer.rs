@@ -1,6 +1,6 @@
 //! Appends records to a segment. In: records in order of position; out: a file that has them, not yet synced.
 //!
-//! What is written is gathered in a buffer that the caller keeps from file to file. Nothing here makes anything durable: the
+//! What is written is gathered in a buffer that goes from file to file. Nothing here makes anything durable: the
 //! caller knows how many files it wrote.
 
 use std::io;
@@ -9,19 +9,19 @@ use std::sync::Arc;
 use super::SparseIndex;
 use super::files::SegmentFiles;
 use super::format::{self, Footer, HEADER_BYTES};
-use super::id::SegmentId;
 use crate::model::Position;
 use crate::store::disk::{Access, DiskFile};
+use crate::store::queue_log::{SegmentId, SegmentInfo};
 
 /// What has gathered is written when it is this much.
 const WRITE_BYTES: usize = 256 * 1024;
 
 /// A segment that is being written.
 #[derive(Debug)]
-pub struct SegmentWriter<'b> {
+pub struct SegmentWriter {
     id: SegmentId,
     file: Box<dyn DiskFile>,
-    buffer: &'b mut Vec<u8>,
+    buffer: Vec<u8>,
     /// The file has everything before it.
     written: u64,
     stamp: u64,
@@ -38,9 +38,11 @@ pub struct Written {
     pub file: Box<dyn DiskFile>,
     /// Its length.
     pub bytes: u64,
+    /// For the next writer; empty.
+    pub buffer: Vec<u8>,
 }
 
-impl<'b> SegmentWriter<'b> {
+impl SegmentWriter {
     /// Makes the file; one that is there, of an attempt that was given up, is emptied. The queue's folder must be there.
     ///
     /// # Errors
@@ -48,7 +50,7 @@ impl<'b> SegmentWriter<'b> {
     pub fn create(
         files: &SegmentFiles,
         id: SegmentId,
-        buffer: &'b mut Vec<u8>,
+        mut buffer: Vec<u8>,
     ) -> io::Result<Self> {
         files.forget(id);
         let file = files.disk().open(&files.path(id), Access::Create)?;
@@ -70,18 +72,16 @@ impl<'b> SegmentWriter<'b> {
         })
     }
 
-    /// Goes on with a file of `bytes` that has `messages` from `first` on. What lies behind `bytes` is cut off.
+    /// Goes on with the file of a segment that may grow. What lies behind the bytes that count is cut off.
     ///
     /// # Errors
     /// The system's; `UnexpectedEof` if the file is shorter.
     pub fn extend(
         files: &SegmentFiles,
-        id: SegmentId,
-        bytes: u64,
-        first: Position,
-        messages: u32,
-        buffer: &'b mut Vec<u8>,
+        info: &SegmentInfo,
+        mut buffer: Vec<u8>,
     ) -> io::Result<Self> {
+        let (id, bytes) = (info.id, info.bytes);
         let file = files.disk().open(&files.path(id), Access::Write)?;
         let found = file.len()?;
         if found < bytes {
@@ -99,15 +99,20 @@ impl<'b> SegmentWriter<'b> {
             written: bytes,
             stamp: id.stamp(),
             index,
-            first,
-            last: first,
-            messages,
+            first: info.first,
+            last: info.last,
+            messages: info.messages,
         })
     }
 
     /// Its name.
     pub const fn id(&self) -> SegmentId {
         self.id
+    }
+
+    /// Records in it.
+    pub const fn messages(&self) -> u32 {
+        self.messages
     }
 
     /// Where the next record will begin: what the file is long without a footer.
@@ -125,7 +130,7 @@ impl<'b> SegmentWriter<'b> {
         write: impl FnOnce(&mut Vec<u8>, u64),
     ) -> io::Result<()> {
         let offset = self.records_end();
-        write(self.buffer, self.stamp.wrapping_add(offset));
+        write(&mut self.buffer, self.stamp.wrapping_add(offset));
         Arc::make_mut(&mut self.index).note(position, offset);
         if self.messages == 0 {
             self.first = position;
@@ -151,7 +156,7 @@ impl<'b> SegmentWriter<'b> {
                 messages: self.messages,
                 index: SparseIndex::clone(&self.index),
             };
-            footer.encode(self.buffer);
+            footer.encode(&mut self.buffer);
         }
         self.flush()?;
         match seal {
@@ -161,11 +166,12 @@ impl<'b> SegmentWriter<'b> {
         Ok(Written {
             file: self.file,
             bytes: self.written,
+            buffer: self.buffer,
         })
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all_at(self.buffer, self.written)?;
+        self.file.write_all_at(&self.buffer, self.written)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
