@@ -66,12 +66,12 @@ impl Checkpointer {
                 messages,
             },
             Ok(None) => {
-                unsynced.take_back(&self.shared);
+                self.leftovers.extend(unsynced.take_back(&self.shared));
                 self.uncompactable.insert(old);
                 return Ok(());
             }
             Err(failure) => {
-                unsynced.take_back(&self.shared);
+                self.leftovers.extend(unsynced.take_back(&self.shared));
                 return Err(failure);
             }
         };
@@ -79,7 +79,7 @@ impl Checkpointer {
         if is_taken == Some(true) {
             Counters::add(&self.shared.counters.compactions, 1);
         } else {
-            unsynced.take_back(&self.shared);
+            self.leftovers.extend(unsynced.take_back(&self.shared));
         }
         Ok(())
     }

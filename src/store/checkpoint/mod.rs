@@ -22,10 +22,6 @@ mod rows;
 mod source;
 mod syncing;
 mod thread;
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests;
-
 pub(in crate::store) use thread::{Alarm, CheckpointThread};
 
 use std::collections::{BTreeSet, HashSet};
@@ -100,6 +96,8 @@ pub(in crate::store) struct Checkpointer {
     has_orphans: bool,
     /// Segments whose rows say that they are dead, and whose files are there still.
     dead: Vec<SegmentId>,
+    /// Files without rows that could not be removed yet.
+    leftovers: Vec<SegmentId>,
     /// Bodies that a queue needs no more, until the commit that makes this durable.
     freed_blobs: Vec<(QueueId, u64)>,
     /// Queues whose segments may be worth writing anew.
@@ -119,6 +117,7 @@ impl Checkpointer {
             logged: None,
             has_orphans: true,
             dead: Vec::new(),
+            leftovers: Vec::new(),
             freed_blobs: Vec::new(),
             to_compact: BTreeSet::new(),
             uncompactable: HashSet::new(),
@@ -136,6 +135,7 @@ impl Checkpointer {
     }
 
     fn run_once(&mut self) -> Result<(), Failure> {
+        self.remove_leftovers()?;
         self.remove_deleted()?;
         while let Some(sealed) = self.due() {
             self.checkpoint(&sealed)?;
@@ -143,6 +143,18 @@ impl Checkpointer {
         }
         self.remove_orphans()?;
         self.tidy()
+    }
+
+    fn remove_leftovers(&mut self) -> Result<(), Failure> {
+        while let Some(id) = self.leftovers.last() {
+            let path = self.shared.files.path(*id);
+            self.shared
+                .files
+                .remove(*id)
+                .map_err(Failure::io("remove", &path))?;
+            self.leftovers.pop();
+        }
+        Ok(())
     }
 
     /// The last commit: every row as it is now.

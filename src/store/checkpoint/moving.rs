@@ -30,7 +30,7 @@ impl Checkpointer {
         let moved = match copied {
             Ok(moved) => moved,
             Err(failure) => {
-                unsynced.take_back(&self.shared);
+                self.leftovers.extend(unsynced.take_back(&self.shared));
                 return Err(failure);
             }
         };
@@ -71,11 +71,9 @@ impl Checkpointer {
         if queues.is_empty() {
             return Ok(Vec::new());
         }
-        let file = self
-            .shared
-            .journal
-            .open_sealed(sealed.generation)
-            .map_err(|error| Failure::Unreadable(format!("{error:?}")))?;
+        let Some((file, _)) = self.shared.journal.file_of(sealed.start) else {
+            return Err(Failure::Failed("a sealed journal file is gone".to_owned()));
+        };
         let mut copying = Copying {
             shared: &self.shared,
             source: Source::new(file, sealed.start, &mut self.read_buffer),

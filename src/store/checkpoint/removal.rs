@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::rows::sync_folders;
+use super::rows::{sync_folders, sync_journal};
 use super::{Checkpointer, Failure};
 use crate::model::QueueId;
 use crate::store::RowWrite;
@@ -30,7 +30,7 @@ impl Checkpointer {
     fn remove_all(&mut self, removals: &[(QueueId, Removal)]) -> Result<(), Failure> {
         let shared = &self.shared;
         // Else a crash could bring the queue back without its messages.
-        shared.journal.flush()?;
+        sync_journal(&shared.journal, shared.journal.append().end())?;
         for (queue, removal) in removals {
             remove_files(shared, *queue, removal)?;
         }

@@ -2,18 +2,24 @@
 //! files gone.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use super::{Checkpointer, Failure};
 use crate::model::QueueId;
-use crate::store::RowWrite;
 use crate::store::disk::Disk;
-use crate::store::journal::Lsn;
+use crate::store::journal::{Journal, Lsn};
 use crate::store::messages::Counters;
 use crate::store::queue_log::{QueueRows, SegmentId};
+use crate::store::{RowWrite, StoreError};
 
 /// As many folders are synced one by one; for more, the whole file system is at once.
 const SINGLE_SYNCS_MAX: usize = 4;
+
+/// How often is looked whether the journal waits for space.
+const LOOK_FOR_SPACE: Duration = Duration::from_millis(50);
 
 impl Checkpointer {
     /// Commits the rows of `queues`, and of all that have changed, with the place `checkpoint`; then removes dead segments and
@@ -29,29 +35,31 @@ impl Checkpointer {
         let changed: BTreeSet<QueueId> = shared.dirty.take().into_iter().chain(queues.iter().copied()).collect();
         let mut writes = Vec::new();
         let mut dead = Vec::new();
+        let mut known = Lsn::default();
         for queue in &changed {
             let taken = shared.owners.with_log(*queue, |log| {
                 let as_of = shared.journal.append().end();
-                (log.take_rows(as_of), log.blobs_freed())
+                (as_of, log.take_rows(as_of), log.blobs_freed())
             });
-            let Some((rows, freed)) = taken else {
+            let Some((as_of, rows, freed)) = taken else {
                 continue;
             };
+            known = as_of;
             let freed = freed.into_iter().map(|blob| (*queue, blob));
             self.freed_blobs.extend(freed);
             put(rows, &mut writes, &mut dead);
         }
         let has_rows = !writes.is_empty() || checkpoint != self.checkpoint;
         if has_rows || !dead.is_empty() || !self.freed_blobs.is_empty() {
-            let committed = shared.journal.flush().and_then(|()| match has_rows {
-                true => shared.rows.commit(writes, checkpoint),
+            let committed = sync_journal(&shared.journal, known).and_then(|()| match has_rows {
+                true => Ok(shared.rows.commit(writes, checkpoint)?),
                 false => Ok(()),
             });
-            if let Err(error) = committed {
+            if let Err(failure) = committed {
                 for queue in &changed {
                     shared.owners.with_log(*queue, |log| log.rows_not_written());
                 }
-                return Err(error.into());
+                return Err(failure);
             }
             self.checkpoint = checkpoint;
         }
@@ -118,6 +126,30 @@ impl Checkpointer {
     }
 }
 
+/// Waits until the journal is synced up to `lsn`; not for space.
+pub(super) fn sync_journal(journal: &Journal, lsn: Lsn) -> Result<(), Failure> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let done = move |outcome| {
+        let _ = sender.send(outcome);
+    };
+    journal.when_synced(lsn, Box::new(done));
+    loop {
+        match receiver.recv_timeout(LOOK_FOR_SPACE) {
+            Ok(outcome) => break outcome?,
+            Err(RecvTimeoutError::Timeout) if journal.is_full() => {
+                return Err(Failure::Full("the journal waits for space".to_owned()));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(StoreError::Closed.into()),
+        }
+    }
+    // In the modes in which confirms do not wait for it.
+    if journal.synced().0 < lsn {
+        journal.flush()?;
+    }
+    Ok(())
+}
+
 /// Takes what one queue gives. A segment that was taken over from a file is deleted and put in one commit.
 fn put(rows: QueueRows, writes: &mut Vec<RowWrite>, dead: &mut Vec<SegmentId>) {
     writes.extend(rows.deletes.into_iter().map(|key| RowWrite::Delete { key }));
@@ -129,7 +161,7 @@ fn put(rows: QueueRows, writes: &mut Vec<RowWrite>, dead: &mut Vec<SegmentId>) {
 /// Makes removals in `folders` durable; `above` lies on the same file system.
 pub(super) fn sync_folders(
     disk: &dyn Disk,
-    above: &std::path::Path,
+    above: &Path,
     folders: &BTreeSet<PathBuf>,
 ) -> Result<(), Failure> {
     if folders.len() > SINGLE_SYNCS_MAX {
@@ -138,7 +170,7 @@ pub(super) fn sync_folders(
     for folder in folders {
         match disk.sync_folder(folder) {
             // The queue was deleted meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => result.map_err(Failure::io("sync", folder))?,
         }
     }

@@ -1,6 +1,7 @@
 //! Records out of a sealed journal file, read in blocks. In: entries of a queue's log; out: their records, not yet checked.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::store::disk::DiskFile;
 use crate::store::journal::Lsn;
@@ -16,7 +17,7 @@ const GAP_BYTES_MAX: u64 = 8 * 1024;
 /// A sealed journal file.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
-    file: Box<dyn DiskFile>,
+    file: Arc<dyn DiskFile>,
     /// The place of the file's first byte.
     start: Lsn,
     buffer: &'a mut Vec<u8>,
@@ -40,7 +41,7 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(file: Box<dyn DiskFile>, start: Lsn, buffer: &'a mut Vec<u8>) -> Self {
+    pub(super) fn new(file: Arc<dyn DiskFile>, start: Lsn, buffer: &'a mut Vec<u8>) -> Self {
         buffer.clear();
         Self {
             file,

@@ -78,13 +78,17 @@ impl Unsynced {
         Ok(())
     }
 
-    /// Takes everything back. What cannot be taken back now is overwritten by the next attempt, or cut at the next start.
-    pub(super) fn take_back(self, shared: &Shared) {
+    /// Takes everything back. Gives the new files that cannot be removed now: they have no row, and must go before what is in
+    /// them is settled elsewhere. A file that cannot be cut is cut by whoever appends to it next, or at the next start.
+    pub(super) fn take_back(self, shared: &Shared) -> Vec<SegmentId> {
+        let mut left = Vec::new();
         for touched in self.segments.iter().rev() {
-            if let Err(error) = shared.files.cut(touched.id, touched.bytes_before) {
-                let path = shared.files.path(touched.id);
-                tracing::debug!(file = %path.display(), "a part that was given up stays: {error}");
+            if shared.files.cut(touched.id, touched.bytes_before).is_err()
+                && touched.bytes_before == 0
+            {
+                left.push(touched.id);
             }
         }
+        left
     }
 }

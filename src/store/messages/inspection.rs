@@ -13,7 +13,7 @@ use crate::store::disk::Access;
 use crate::store::queue_log::{
     RowProblem, SegmentId, SegmentInfo, Span, segment_of_key,
 };
-use crate::store::segments::{Found, Scanned, SegmentFiles, scan, seal, spans};
+use crate::store::segments::{Compacted, Found, SegmentFiles, compact, scan, spans};
 
 /// Compares a queue's rows with its files.
 ///
@@ -47,6 +47,7 @@ pub(super) fn inspect(
         if file.id.is_transient {
             files.void(&file).map_err(StoreError::io("rename", &file.path))?;
         } else if named.contains(&file.id) {
+            continue;
         } else if named.iter().any(|other| is_other_version(&other)) {
             files
                 .remove(file.id)
@@ -97,10 +98,7 @@ fn compare(
         );
         return Ok(());
     }
-    let scanned = match scan(&*file, info.id, bytes) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Scanned::default(),
-        result => result.map_err(StoreError::io("read", &path))?,
-    };
+    let scanned = scan(&*file, info.id, bytes).map_err(StoreError::io("read", &path))?;
     let live = queue.log.segment_lost(info.id);
     let is_live = |position: Position| {
         live.iter()
@@ -113,13 +111,14 @@ fn compare(
         .copied()
         .collect();
     let present = spans(records.iter().map(|record| record.position));
-    if records.is_empty() {
-        files
-            .remove(info.id)
-            .map_err(StoreError::io("remove", &path))?;
-    } else {
-        let bytes = seal(&*file, &scanned.records).map_err(StoreError::io("write", &path))?;
-        queue.log.adopt(found(info.id, bytes, &records));
+    if !records.is_empty() {
+        let new = SegmentId {
+            version: info.id.version + 1,
+            ..info.id
+        };
+        let bytes = copy(files, info.id, scanned.end(), &present, new)
+            .map_err(StoreError::io("copy", &path))?;
+        queue.log.adopt(found(new, bytes, &records));
     }
     let lost = without(&live, &present);
     queue.find(
@@ -133,6 +132,27 @@ fn compare(
         ),
     );
     Ok(())
+}
+
+/// Copies what is left of a segment to a new one, durably. The old one's row says «dead» from the next commit on, and its file
+/// goes then.
+fn copy(
+    files: &SegmentFiles,
+    old: SegmentId,
+    records_end: u64,
+    present: &[Span],
+    new: SegmentId,
+) -> io::Result<u64> {
+    let old = files.open(old, records_end, || Some(false))?;
+    let compacted = compact(files, &old, present, new, &mut Vec::new(), Vec::new())?;
+    let Compacted::Written { written, .. } = compacted else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    written.file.sync_data()?;
+    files
+        .disk()
+        .sync_folder(&files.queue_folder(new.queue))?;
+    Ok(written.bytes)
 }
 
 /// Reports a file that is not there.

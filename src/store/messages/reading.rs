@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::report::Counters;
 use super::shared::Shared;
 use crate::model::{Message, Position, QueueId, SharedMessage, WallMs};
+use crate::store::disk::Access;
 use crate::store::journal::ReadError;
 use crate::store::quarantine;
 use crate::store::queue_log::{JournalEntry, Piece, Plan, SegmentId, Span};
@@ -52,6 +53,7 @@ pub(super) fn read(shared: &Shared, queue: QueueId, plan: &Plan) -> ReadBlock {
         limit: plan.through,
         bytes_left: plan.bytes_max.saturating_mul(2),
         bytes_max: plan.bytes_max,
+        next: plan.first,
     };
     let mut buffer = Vec::new();
     for piece in &plan.pieces {
@@ -71,6 +73,8 @@ struct Reading<'a> {
     limit: Position,
     bytes_left: u64,
     bytes_max: u64,
+    /// What the segment that is being read has from here on was not looked at.
+    next: Position,
 }
 
 impl Reading<'_> {
@@ -140,8 +144,14 @@ impl Reading<'_> {
             Err(ReadError::Recycled | ReadError::NotWritten) => Err(Damage::Cut),
             Err(ReadError::Damaged(damage)) => Err(damage),
             Err(ReadError::Io(reason)) => {
-                self.failed(position, &reason);
-                Ok(None)
+                let path = self.shared.journal.blobs().path(blob.blob);
+                match self.shared.files.disk().open(&path, Access::Read) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Damage::Cut),
+                    _ => {
+                        self.failed(position, &reason);
+                        Ok(None)
+                    }
+                }
             }
         }
     }
@@ -160,13 +170,12 @@ impl Reading<'_> {
             Err(error) => return self.not_opened(id, &live, &error),
         };
         let hint = self.bytes_left.min(self.bytes_max.saturating_mul(2));
+        self.next = first;
         let result = read_spans(&segment, &live, hint, buffer, &mut |item| {
             self.segment_item(&segment, item)
         });
         if let Err(error) = result {
-            let next = self.block.messages.last();
-            let next = next.map_or(first, |read| read.position.next().max(first));
-            self.failed(next, &error.to_string());
+            self.failed(self.next, &error.to_string());
         }
     }
 
@@ -177,6 +186,7 @@ impl Reading<'_> {
                 meta, target, body, ..
             } => {
                 let position = target.position;
+                self.next = position.next();
                 let message = match meta.blob {
                     None => meta.copied_message(body).map(Some),
                     Some(blob) => self.blob_message(&meta, blob, position),
@@ -205,10 +215,12 @@ impl Reading<'_> {
             } => {
                 self.quarantine_segment(segment, range, position, &damage.to_string());
                 if let Some(position) = position {
+                    self.next = position.next();
                     self.damaged(position);
                 }
             }
             Item::Missing(position) => {
+                self.next = position.next();
                 if position <= self.limit && self.is_live(position) {
                     self.damaged(position);
                 }

@@ -1,7 +1,7 @@
 //! The bytes of a segment's header and footer. In: what they say; out: bytes, and the way back, or nothing if they are damaged.
 
 use super::SparseIndex;
-use crate::model::{Position, QueueId};
+use crate::model::Position;
 use crate::store::queue_log::SegmentId;
 
 const HEADER_MAGIC: u32 = u32::from_le_bytes(*b"HQs1");
@@ -33,20 +33,6 @@ pub(super) fn encode_header(id: SegmentId) -> [u8; HEADER_BYTES as usize] {
     let crc = crc32fast::hash(&header[..60]);
     header[60..].copy_from_slice(&crc.to_le_bytes());
     header
-}
-
-/// Whose file it is, by its header.
-pub(super) fn decode_header(header: &[u8; HEADER_BYTES as usize]) -> Option<SegmentId> {
-    let is_sound = u32_at(header, 0) == HEADER_MAGIC
-        && u32_at(header, 4) == FORMAT
-        && crc32fast::hash(&header[..60]) == u32_at(header, 60);
-    is_sound.then(|| SegmentId {
-        queue: QueueId(u64_at(header, 8)),
-        lane: header[24],
-        number: u32_at(header, 16),
-        version: u32_at(header, 20),
-        is_transient: header[25] != 0,
-    })
 }
 
 /// What stands at the end of a sealed file.
@@ -127,4 +113,67 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut number = [0; 8];
     number.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(number)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::QueueId;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_header_is_these_bytes() {
+        let header = encode_header(SegmentId {
+            queue: QueueId(0x0102),
+            lane: 4,
+            number: 9,
+            version: 2,
+            is_transient: true,
+        });
+        assert_eq!(
+            hex(&header[..60]),
+            "48517331010000000201000000000000\
+             09000000020000000401000000000000\
+             00000000000000000000000000000000\
+             000000000000000000000000"
+        );
+        assert_eq!(u32_at(&header, 60), crc32fast::hash(&header[..60]));
+    }
+
+    #[test]
+    fn the_footer_is_these_bytes_and_comes_back() {
+        let mut index = SparseIndex::default();
+        index.note(Position(5), 64);
+        index.note(Position(6), 128);
+        index.note(Position(9), 0x1_0040);
+        let footer = Footer {
+            first: Position(5),
+            last: Position(12),
+            messages: 7,
+            index,
+        };
+        let mut bytes = vec![0xee];
+        footer.encode(&mut bytes);
+        let bytes = &bytes[1..];
+        assert_eq!(
+            hex(&bytes[..bytes.len() - 4]),
+            "485166310200000005000000000000000c00000000000000\
+             0700000000000000\
+             05000000000000004000000000000000\
+             09000000000000004000010000000000\
+             48000000"
+        );
+        let trailer = bytes.last_chunk().unwrap();
+        assert_eq!(Footer::bytes(trailer), Some(bytes.len()));
+        assert_eq!(Footer::decode(bytes), Some(footer));
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Footer::decode(&flipped), None, "bit {bit}");
+        }
+    }
 }

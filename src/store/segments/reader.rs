@@ -83,11 +83,9 @@ pub fn read_spans(
                 if position < next {
                     continue;
                 }
-                let mut goes_on = true;
                 while let Some(missing) = asked.next().filter(|next| *next < position) {
-                    goes_on &= visit(Item::Missing(missing));
                     asked.take(missing);
-                    if !goes_on {
+                    if !visit(Item::Missing(missing)) {
                         return Ok(ReadOutcome::Stopped);
                     }
                 }

@@ -37,8 +37,8 @@ impl<'a> Window<'a> {
     pub fn with_block(mut self, bytes: u64) -> Self {
         self.block_bytes = usize::try_from(bytes)
             .unwrap_or(BLOCK_BYTES)
-            .next_multiple_of(4096)
-            .clamp(4096, BLOCK_BYTES);
+            .clamp(1, BLOCK_BYTES)
+            .next_multiple_of(4096);
         self
     }
 
