@@ -92,6 +92,12 @@ pub enum StoreError {
         /// The first failure.
         reason: String,
     },
+    /// Messages could not be moved out of the journal.
+    #[error("messages cannot be moved out of the journal: {reason}; nothing is lost, the journal keeps them")]
+    Checkpoint {
+        /// Why.
+        reason: String,
+    },
     /// The store was closed before the change was written.
     #[error("the store is closed")]
     Closed,
@@ -125,7 +131,7 @@ impl StoreError {
             | Self::UnknownFormat { .. }
             | Self::Damaged { .. }
             | Self::TooLarge { .. } => Self::DAMAGE_EXIT_CODE,
-            Self::Io { .. } | Self::Stopped { .. } => IOERR,
+            Self::Io { .. } | Self::Stopped { .. } | Self::Checkpoint { .. } => IOERR,
         }
     }
 

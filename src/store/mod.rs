@@ -14,16 +14,20 @@
 //! meta.damaged-T/  a catalogue that could not be opened at time T (milliseconds since 1970), set aside
 //! ```
 
+pub mod checkpoint;
 mod deaths_codec;
 pub mod definitions;
 pub mod disk;
 mod error;
 mod folder;
 pub mod journal;
+pub mod messages;
 pub mod probe;
 pub mod quarantine;
 pub mod queue_log;
 pub mod record;
+pub mod segments;
 
+pub use definitions::{RowStore, RowWrite};
 pub use error::StoreError;
 pub use folder::{DataFolder, FORMAT_VERSION};

@@ -336,13 +336,37 @@ impl<'a> MessageMeta<'a> {
     /// # Errors
     /// [`Damage::Content`].
     pub fn message(&self, body: Bytes) -> Result<Message, Damage> {
+        if self.blob.is_none() {
+            return self.copied_message(&body);
+        }
         let facts = PropertyFacts::of(self.properties).map_err(|_| Damage::Content)?;
         let exchange = Name::from(self.exchange);
-        let message = if self.blob.is_some() {
-            Message::with_body(exchange, self.routing_key, self.properties, facts, body)
-        } else {
-            Message::copied(exchange, self.routing_key, self.properties, facts, &body)
-        };
+        self.with_deaths(Message::with_body(
+            exchange,
+            self.routing_key,
+            self.properties,
+            facts,
+            body,
+        ))
+    }
+
+    /// The message, with the body that is in the record, which the caller has checked.
+    ///
+    /// # Errors
+    /// [`Damage::Content`].
+    pub fn copied_message(&self, body: &[u8]) -> Result<Message, Damage> {
+        let facts = PropertyFacts::of(self.properties).map_err(|_| Damage::Content)?;
+        let exchange = Name::from(self.exchange);
+        self.with_deaths(Message::copied(
+            exchange,
+            self.routing_key,
+            self.properties,
+            facts,
+            body,
+        ))
+    }
+
+    fn with_deaths(&self, message: Message) -> Result<Message, Damage> {
         if self.deaths.is_empty() {
             return Ok(message);
         }

@@ -39,6 +39,7 @@ mod key;
 mod records;
 mod recovery;
 mod row;
+mod rows;
 mod store;
 mod writer;
 
@@ -52,4 +53,5 @@ pub use records::{
     GlobalParameter, Parameter, Policy, Queue, Vhost, VhostLimits,
 };
 pub use recovery::{DamagedRow, RecoveryReport};
+pub use rows::{RowStore, RowWrite};
 pub use store::{DefinitionStore, Loaded, Options};

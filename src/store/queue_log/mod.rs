@@ -41,7 +41,7 @@ mod types;
 use std::sync::Arc;
 
 pub use dirty::DirtyQueues;
-pub use rows::{KEY_KIND_QUEUE, KEY_KIND_SEGMENT, queue_of_key};
+pub use rows::{KEY_KIND_QUEUE, KEY_KIND_SEGMENT, queue_of_key, segment_of_key};
 pub use segment::{SPAN_MAX, fits_one_segment};
 pub use types::{
     Compacted, Compaction, FoundSegment, JournalEntry, LogFigures, Moved, Piece, Plan, Purged,

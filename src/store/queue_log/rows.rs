@@ -54,6 +54,14 @@ pub fn queue_of_key(key: &[u8]) -> Option<QueueId> {
     }
 }
 
+/// The segment that a row is of, by the row's key; none if it is not a segment's.
+pub fn segment_of_key(key: &[u8]) -> Option<SegmentId> {
+    match parse_key(key)? {
+        Key::Segment(id) => Some(id),
+        Key::Queue(_) => None,
+    }
+}
+
 pub(super) fn segment_key(id: SegmentId) -> Vec<u8> {
     let mut key = vec![KEY_KIND_SEGMENT];
     key.extend_from_slice(&id.queue.0.to_be_bytes());

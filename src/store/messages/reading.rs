@@ -1,0 +1,348 @@
+//! Reads what a plan names. In: a plan; out: messages, what is damaged, and how far was looked.
+//!
+//! The plan was made under the queue's lock, the reading is done outside of it: what the plan names may have moved meanwhile,
+//! or may be settled and gone. The first is answered with `retry`, the second is no damage.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::report::Counters;
+use super::shared::Shared;
+use crate::model::{Message, Position, QueueId, SharedMessage, WallMs};
+use crate::store::disk::Access;
+use crate::store::journal::ReadError;
+use crate::store::quarantine;
+use crate::store::queue_log::{JournalEntry, Piece, Plan, SegmentId, Span};
+use crate::store::record::{BlobRef, Damage, Head, Kind, MessageMeta};
+use crate::store::segments::{Item, OpenSegment, read_spans};
+
+/// A message that was read.
+#[derive(Clone, Debug)]
+pub struct ReadMessage {
+    /// Its place in the queue.
+    pub position: Position,
+    /// The message.
+    pub message: SharedMessage,
+    /// When it expires, in milliseconds since 1970; [`WallMs::MAX`] for never.
+    pub deadline_ms: WallMs,
+}
+
+/// What a read gave.
+#[derive(Clone, Debug, Default)]
+pub struct ReadBlock {
+    /// Messages in order of position. Some may be settled meanwhile: ask the log.
+    pub messages: Vec<ReadMessage>,
+    /// What cannot be read, and is set aside, counted and logged. To be settled as lost.
+    pub damaged: Vec<Position>,
+    /// Everything that the plan named up to here was looked at; `None`: nothing was.
+    pub through: Option<Position>,
+    /// It ended early because something has moved meanwhile: plan again behind `through`.
+    pub retry: bool,
+    /// It ended early because the disk refused to read, which is logged: try again later.
+    pub failed: bool,
+}
+
+/// Reads what `plan` names of a queue.
+pub(super) fn read(shared: &Shared, queue: QueueId, plan: &Plan) -> ReadBlock {
+    let mut reading = Reading {
+        shared,
+        queue,
+        block: ReadBlock::default(),
+        limit: plan.through,
+        bytes_left: plan.bytes_max.saturating_mul(2),
+        bytes_max: plan.bytes_max,
+        next: plan.first,
+    };
+    let mut buffer = Vec::new();
+    for piece in &plan.pieces {
+        match piece {
+            Piece::Journal(entry) => reading.journal(entry),
+            Piece::Segment { id, bytes, live } => reading.segment(*id, *bytes, live, &mut buffer),
+        }
+    }
+    reading.end(plan)
+}
+
+struct Reading<'a> {
+    shared: &'a Shared,
+    queue: QueueId,
+    block: ReadBlock,
+    /// Nothing behind it is looked at.
+    limit: Position,
+    bytes_left: u64,
+    bytes_max: u64,
+    /// What the segment that is being read has from here on was not looked at.
+    next: Position,
+}
+
+impl Reading<'_> {
+    fn journal(&mut self, entry: &JournalEntry) {
+        if entry.position > self.limit {
+            return;
+        }
+        let record = match self.shared.journal.read(entry.lsn, entry.record_bytes) {
+            Ok(record) => Bytes::from(record),
+            Err(ReadError::Recycled) => return self.moved(entry.position),
+            Err(ReadError::Damaged(damage)) => {
+                return self.damaged_in_journal(entry, &damage.to_string(), &[]);
+            }
+            Err(error @ (ReadError::NotWritten | ReadError::Io(_))) => {
+                return self.failed(entry.position, &format!("{error:?}"));
+            }
+        };
+        match self.journal_message(entry, &record) {
+            Ok(Some(read)) => self.push(read, u64::from(entry.record_bytes)),
+            Ok(None) => {}
+            Err(damage) => self.damaged_in_journal(entry, &damage.to_string(), &record),
+        }
+    }
+
+    fn journal_message(
+        &mut self,
+        entry: &JournalEntry,
+        record: &Bytes,
+    ) -> Result<Option<ReadMessage>, Damage> {
+        let head = Head::parse(record, entry.lsn.0)?;
+        if head.kind != Kind::Message {
+            return Err(Damage::Content);
+        }
+        let meta = MessageMeta::parse(&head, record.get(head.meta()).ok_or(Damage::Cut)?)?;
+        let target = meta
+            .targets()
+            .find(|target| target.queue == self.queue && target.position == entry.position)
+            .ok_or(Damage::Content)?;
+        if head.body().end > record.len() {
+            return Err(Damage::Cut);
+        }
+        let message = match meta.blob {
+            None => meta.message(record.slice(head.body()))?,
+            Some(blob) => match self.blob_message(&meta, blob, entry.position)? {
+                Some(message) => message,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(ReadMessage {
+            position: entry.position,
+            message: Arc::new(message),
+            deadline_ms: target.deadline_ms,
+        }))
+    }
+
+    /// The message whose body is in a file of its own; `None` if that is gone because the message is settled meanwhile, or
+    /// cannot be read now.
+    fn blob_message(
+        &mut self,
+        meta: &MessageMeta<'_>,
+        blob: BlobRef,
+        position: Position,
+    ) -> Result<Option<Message>, Damage> {
+        match self.shared.journal.read_blob(blob) {
+            Ok(body) => meta.message(body).map(Some),
+            Err(_) if !self.is_live(position) => Ok(None),
+            Err(ReadError::Recycled | ReadError::NotWritten) => Err(Damage::Cut),
+            Err(ReadError::Damaged(damage)) => Err(damage),
+            Err(ReadError::Io(reason)) => {
+                let path = self.shared.journal.blobs().path(blob.blob);
+                match self.shared.files.disk().open(&path, Access::Read) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Damage::Cut),
+                    _ => {
+                        self.failed(position, &reason);
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+
+    fn segment(&mut self, id: SegmentId, bytes: u64, live: &[Span], buffer: &mut Vec<u8>) {
+        let live = within(live, self.limit);
+        let Some(first) = live.first().map(|span| span.first) else {
+            return;
+        };
+        let info = || {
+            let info = self.shared.owners.with_log(id.queue, |log| log.segment(id));
+            info.flatten().map(|info| info.is_sealed)
+        };
+        let segment = match self.shared.files.open(id, bytes, info) {
+            Ok(segment) => segment,
+            Err(error) => return self.not_opened(id, &live, &error),
+        };
+        let hint = self.bytes_left.min(self.bytes_max.saturating_mul(2));
+        self.next = first;
+        let result = read_spans(&segment, &live, hint, buffer, &mut |item| {
+            self.segment_item(&segment, item)
+        });
+        if let Err(error) = result {
+            self.failed(self.next, &error.to_string());
+        }
+    }
+
+    /// Takes one item; false when the plan's bytes are used up.
+    fn segment_item(&mut self, segment: &OpenSegment, item: Item<'_>) -> bool {
+        match item {
+            Item::Record {
+                meta, target, body, ..
+            } => {
+                let position = target.position;
+                self.next = position.next();
+                let message = match meta.blob {
+                    None => meta.copied_message(body).map(Some),
+                    Some(blob) => self.blob_message(&meta, blob, position),
+                };
+                match message {
+                    Ok(Some(message)) => {
+                        let bytes = (body.len() + meta.blob.map_or(0, |blob| blob.bytes as usize)) as u64;
+                        let read = ReadMessage {
+                            position,
+                            message: Arc::new(message),
+                            deadline_ms: target.deadline_ms,
+                        };
+                        self.push(read, bytes);
+                    }
+                    Ok(None) => {}
+                    Err(damage) => {
+                        self.quarantine_segment(segment, 0..0, Some(position), &damage.to_string());
+                        self.damaged(position);
+                    }
+                }
+            }
+            Item::Damaged {
+                range,
+                position,
+                damage,
+            } => {
+                self.quarantine_segment(segment, range, position, &damage.to_string());
+                if let Some(position) = position {
+                    self.next = position.next();
+                    self.damaged(position);
+                }
+            }
+            Item::Missing(position) => {
+                self.next = position.next();
+                if position <= self.limit && self.is_live(position) {
+                    self.damaged(position);
+                }
+            }
+        }
+        self.bytes_left > 0
+    }
+
+    fn not_opened(&mut self, id: SegmentId, live: &[Span], error: &io::Error) {
+        let Some(first) = live.first().map(|span| span.first) else {
+            return;
+        };
+        let is_known = self.shared.owners.with_log(id.queue, |log| log.segment(id).is_some());
+        let is_gone = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+        );
+        match is_known {
+            Some(true) if is_gone => {
+                tracing::error!(queue = id.queue.0, file = %self.shared.files.path(id).display(), "segment is missing or cut: {error}");
+                for span in live {
+                    let mut position = span.first;
+                    while position <= span.last {
+                        self.damaged(position);
+                        position = position.next();
+                    }
+                }
+            }
+            Some(true) => self.failed(first, &error.to_string()),
+            _ => self.moved(first),
+        }
+    }
+
+    fn push(&mut self, read: ReadMessage, bytes: u64) {
+        let position = read.position;
+        self.block.messages.push(read);
+        self.bytes_left = self.bytes_left.saturating_sub(bytes.max(1));
+        if self.bytes_left == 0 {
+            self.limit = self.limit.min(position);
+        }
+    }
+
+    /// Nothing from `position` on was looked at.
+    fn stop_before(&mut self, position: Position) {
+        self.limit = self.limit.min(Position(position.0.saturating_sub(1)));
+    }
+
+    fn moved(&mut self, position: Position) {
+        if self.is_live(position) {
+            self.block.retry = true;
+            self.stop_before(position);
+        }
+    }
+
+    fn failed(&mut self, position: Position, reason: &str) {
+        tracing::error!(
+            queue = self.queue.0,
+            position = position.0,
+            "messages cannot be read: {reason}"
+        );
+        self.block.failed = true;
+        self.stop_before(position);
+    }
+
+    fn damaged(&mut self, position: Position) {
+        self.block.damaged.push(position);
+    }
+
+    fn damaged_in_journal(&mut self, entry: &JournalEntry, reason: &str, content: &[u8]) {
+        if !self.is_live(entry.position) {
+            return;
+        }
+        let piece = quarantine::Piece {
+            file: "journal".as_ref(),
+            offset: entry.lsn.0,
+            queue: Some(self.queue),
+            position: Some(entry.position),
+            reason,
+        };
+        self.shared.quarantine.keep(&piece, content);
+        self.damaged(entry.position);
+    }
+
+    fn quarantine_segment(
+        &self,
+        segment: &OpenSegment,
+        range: std::ops::Range<u64>,
+        position: Option<Position>,
+        reason: &str,
+    ) {
+        self.shared.quarantine_segment(segment, range, position, reason);
+    }
+
+    fn is_live(&self, position: Position) -> bool {
+        let is_live = self.shared.owners.with_log(self.queue, |log| log.is_live(position));
+        is_live.unwrap_or(false)
+    }
+
+    fn end(mut self, plan: &Plan) -> ReadBlock {
+        let limit = self.limit;
+        let block = &mut self.block;
+        block.messages.retain(|read| read.position <= limit);
+        block.damaged.retain(|position| *position <= limit);
+        block.messages.sort_unstable_by_key(|read| read.position);
+        block.damaged.sort_unstable();
+        block.damaged.dedup();
+        block.through = (limit >= plan.first).then_some(limit);
+        Counters::add(
+            &self.shared.counters.damaged_messages,
+            block.damaged.len() as u64,
+        );
+        self.block
+    }
+}
+
+/// The part of `spans` up to `limit`.
+fn within(spans: &[Span], limit: Position) -> Vec<Span> {
+    let spans = spans.iter().take_while(|span| span.first <= limit);
+    spans
+        .map(|span| Span {
+            first: span.first,
+            last: span.last.min(limit),
+        })
+        .collect()
+}

@@ -1,0 +1,8 @@
+//! The message store on a disk in memory: what it keeps, moves, removes and finds again, whatever is cut off or damaged.
+
+mod checkpoints;
+mod crashes;
+mod findings;
+mod ledger;
+mod reading;
+mod support;
