@@ -163,7 +163,8 @@ fn time_to_live_goes_on_through_a_restart() {
     let mut client = confirming(&node);
     client.publish_with("", "q", &expiring("1000"), "short");
     client.publish_with("", "q", &expiring("100000"), "long");
-    client.counts("q");
+    client.expect_ack(1, false);
+    client.expect_ack(2, false);
     let killed = node.killed();
     killed.advance(2000);
     let mut client = killed.client();

@@ -221,6 +221,20 @@ pub struct Recovered {
     pub(super) next: FileHeader,
 }
 
+impl Recovered {
+    /// Lets the journal go on behind `lsn`, if it does not anyway: somebody knows of records up to there, which are lost. Their
+    /// places are not given again. Gives the place at which it goes on, which is the report's end from now on.
+    pub fn go_on_behind(&mut self, lsn: Lsn) -> Lsn {
+        if lsn > self.next.start
+            && let Some(start) = lsn.0.checked_next_multiple_of(BLOCK_BYTES)
+        {
+            self.next.start = Lsn(start);
+            self.report.end = Lsn(start);
+        }
+        self.next.start
+    }
+}
+
 /// Hands out every record from `from` on, in order: its place, its bytes, what it says, and its body. `clean_end` is where the
 /// journal was last closed, if it was closed in order. Damaged pieces are set aside (see [`Quarantine`]).
 ///

@@ -334,13 +334,6 @@ impl Client {
                             &mut self.executor,
                         );
                     }
-                    InboxEvent::Got { channel, got, .. } => {
-                        let reply = Ok(Reply::Got(got));
-                        let was_awaited =
-                            self.session
-                                .handle_reply(now, channel, reply, &mut self.executor);
-                        assert!(was_awaited, "nobody waits for the answer to a get");
-                    }
                 }
             }
             self.inbox.release(bytes);
