@@ -428,7 +428,7 @@ impl Pair {
             logged.counts = Some((acquired, failed));
         }
         // What came back may have been dropped in the same call.
-        for position in fx.settled.drain(..) {
+        for (position, _) in fx.settled.drain(..) {
             assert!(
                 self.log.remove(&position.0).is_some(),
                 "settled twice, or never logged: {position:?}"
@@ -436,8 +436,8 @@ impl Pair {
         }
         if let Some(purge) = fx.purged.take() {
             let mut survivors = BTreeSet::new();
-            for (first, count) in purge.survivors {
-                survivors.extend(first.0..first.0 + count);
+            for run in purge.survivors {
+                survivors.extend(run.first.0..run.first.0 + u64::from(run.count));
             }
             for survivor in &survivors {
                 assert!(self.log.contains_key(survivor), "not logged: {survivor}");

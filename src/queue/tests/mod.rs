@@ -336,7 +336,7 @@ impl Bench {
     /// Plays the log: forgets what came to its end.
     pub(super) fn record(&mut self) {
         self.fx.requeued.clear();
-        for position in self.fx.settled.drain(..) {
+        for (position, _) in self.fx.settled.drain(..) {
             assert!(
                 self.log.remove(&position).is_some(),
                 "{position} ended twice"
@@ -347,7 +347,7 @@ impl Bench {
                 purge
                     .survivors
                     .iter()
-                    .any(|(first, count)| (first.0..first.0 + count).contains(&position.0))
+                    .any(|run| (run.first.0..run.first.0 + u64::from(run.count)).contains(&position.0))
             };
             self.log.retain(|position, _| stays(position));
         }

@@ -20,6 +20,9 @@ mod shared;
 mod store;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 pub use options::MessageOptions;
