@@ -9,11 +9,11 @@ use super::consumers::Owner;
 use super::effects::Effects;
 use super::entry::{Entry, Item};
 use super::kind::QueueKind;
-use super::lane::Head;
+use super::range::Head;
 use super::state::{GetRefusal, QueueState, saturate};
 use super::unsettled::Held;
 use crate::model::{
-    ChannelNumber, ConnectionId, Delivery, Got, InboxEvent, Now, Outlet, Position,
+    ChannelNumber, ConnectionId, DeathReason, Delivery, Got, InboxEvent, Now, Outlet, Position,
     RedeliveryCounts, SettlementOutcome, WallMs,
 };
 
@@ -293,7 +293,7 @@ impl QueueState {
             }
             SettlementOutcome::Rejected => {
                 self.counters.rejected += 1;
-                self.dead_letter(held.item, crate::model::DeathReason::Rejected, fx);
+                self.dead_letter(held.item, DeathReason::Rejected, fx);
             }
             SettlementOutcome::RequeuedByReject | SettlementOutcome::ReturnedByLoss => {
                 self.requeue(held.item, true, now, fx);

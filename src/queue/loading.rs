@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::effects::Effects;
 use super::entry::{Attempts, Deadline, Entry};
-use super::lane::{ColdTail, Span};
+use super::range::{ColdTail, Span};
 use super::state::QueueState;
 use crate::model::{Now, Position, QueueId, SharedMessage};
 

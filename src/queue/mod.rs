@@ -6,7 +6,7 @@
 //!
 //! In reading order:
 //! - [`kind`], [`arguments`], [`settings`]: what a queue was asked to be, and what holds for it.
-//! - [`state`]: the state machine. Its parts: `entry` (a message in a queue), `ready` with `lane` and `returns`, `unsettled`,
+//! - [`state`]: the state machine. Its parts: `entry` (a message in a queue), `ready` with `lane`, `range` and `returns`, `unsettled`,
 //!   [`consumers`], `quorum`, [`counters`]. What it does with them: [`placing`] (in), `giving` (out), `leaving` (the other doors), `limits`, `expiry`,
 //!   and [`loading`], the way of a backlog between memory and the log, within the node's [`budget`].
 //! - [`effects`]: what it asks its caller to do after unlocking; [`dead_letters`]: what happens to a
@@ -37,6 +37,7 @@ mod limits;
 pub mod loading;
 pub mod placing;
 mod quorum;
+mod range;
 mod ready;
 mod returns;
 pub mod settings;

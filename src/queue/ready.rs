@@ -4,8 +4,9 @@
 //! knows no consumer, no limit and no clock.
 
 use super::entry::{Deadline, Entry, Item};
-use super::lane::{Brought, ColdTail, Head, Lane, Span, Totals};
+use super::lane::Lane;
 use super::loading::{LoadedBlock, Recollection};
+use super::range::{Brought, ColdTail, Head, Span, Totals};
 use super::returns::Returns;
 use crate::model::WallMs;
 

@@ -5,13 +5,11 @@
 use std::collections::VecDeque;
 
 use super::entry::{Deadline, Entry, Item};
-use super::lane::{Brought, ColdRange, Head, ROOM_KEPT, Span, Totals};
 use super::loading::LoadedBlock;
+use super::range::{
+    Brought, ColdRange, Head, LOAD_SLOTS_MAX, LOAD_SPAN_MAX, ROOM_KEPT, Span, Totals,
+};
 use crate::model::Position;
-
-/// Ranges that one load may span, and positions.
-const LOAD_SLOTS_MAX: usize = 256;
-const LOAD_SPAN_MAX: u64 = 1024;
 
 /// A message in memory, or consecutive ones that came back one after the other and are only in the log.
 #[derive(Debug)]
