@@ -57,6 +57,16 @@ impl Guarded {
     }
 
     fn note(&mut self, id: QueueId, mut appender: Option<&mut Appender<'_>>, fx: &mut Effects) {
+        // A message may come back and be dropped in one hold of the lock.
+        if !fx.requeued.is_empty() {
+            for (position, acquired, failed) in &fx.requeued {
+                self.log.requeued(*position, *acquired, *failed);
+            }
+            if let Some(appender) = &mut appender {
+                appender.requeued(id, &fx.requeued);
+            }
+            fx.requeued.clear();
+        }
         if !fx.settled.is_empty() {
             // In order they make the fewest runs.
             fx.settled.sort_unstable();
@@ -69,15 +79,6 @@ impl Guarded {
             {
                 appender.settled(id, &runs);
             }
-        }
-        if !fx.requeued.is_empty() {
-            for (position, acquired, failed) in &fx.requeued {
-                self.log.requeued(*position, *acquired, *failed);
-            }
-            if let Some(appender) = &mut appender {
-                appender.requeued(id, &fx.requeued);
-            }
-            fx.requeued.clear();
         }
         if let Some(purge) = fx.purged.take() {
             let purged = self.log.purge(&purge.survivors);

@@ -344,10 +344,9 @@ impl Bench {
         }
         if let Some(purge) = self.fx.purged.take() {
             let stays = |position: &Position| {
-                purge
-                    .survivors
-                    .iter()
-                    .any(|run| (run.first.0..run.first.0 + u64::from(run.count)).contains(&position.0))
+                purge.survivors.iter().any(|run| {
+                    (run.first.0..run.first.0 + u64::from(run.count)).contains(&position.0)
+                })
             };
             self.log.retain(|position, _| stays(position));
         }

@@ -230,7 +230,10 @@ fn a_purge_names_what_stays_and_ignores_what_was_asked_for() {
     // 1, 2, 5, 6, 7 are unsettled, 4 is on its way out.
     assert_eq!(bench.state.purge(&mut bench.fx), 13);
     let survivors = bench.fx.purged.clone().unwrap().survivors;
-    let survivors: Vec<(u64, u32)> = survivors.iter().map(|run| (run.first.0, run.count)).collect();
+    let survivors: Vec<(u64, u32)> = survivors
+        .iter()
+        .map(|run| (run.first.0, run.count))
+        .collect();
     assert_eq!(survivors, [(1, 2), (4, 4)]);
     bench.record();
     bench.state.letter_left(Position(4));
@@ -468,7 +471,12 @@ fn a_retained_dead_letter_can_be_in_the_log_alone_and_ends_there_when_it_has_arr
     bench
         .state
         .settle_dead_letter(position, true, bench.now, &mut bench.fx);
-    let settled: Vec<Position> = bench.fx.settled.iter().map(|(position, _)| *position).collect();
+    let settled: Vec<Position> = bench
+        .fx
+        .settled
+        .iter()
+        .map(|(position, _)| *position)
+        .collect();
     assert_eq!(settled, [position]);
     bench.record();
     bench.state.purge(&mut bench.fx);

@@ -352,10 +352,15 @@ impl Copying<'_> {
 
     /// Copies the first of `entries`; whether its body is in a file of its own. One that is damaged leaves a gap: its queue may
     /// have the message in memory still, and whoever looks for it in the segment finds it missing.
-    fn put(&mut self, writer: &mut SegmentWriter, entries: &[JournalEntry]) -> Result<bool, Failure> {
+    fn put(
+        &mut self,
+        writer: &mut SegmentWriter,
+        entries: &[JournalEntry],
+    ) -> Result<bool, Failure> {
         let entry = &entries[0];
         let queue = writer.id().queue;
-        let is_wanted = |target: &Target| target.queue == queue && target.position == entry.position;
+        let is_wanted =
+            |target: &Target| target.queue == queue && target.position == entry.position;
         let reason = match self.source.record(entries, is_wanted) {
             Ok(Ok(record)) => {
                 let blob = self

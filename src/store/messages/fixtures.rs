@@ -21,8 +21,7 @@ pub(crate) fn in_memory() -> Arc<MessageStore> {
     let folder = Path::new("/data");
     let disk: Arc<dyn Disk> = Arc::new(SimDisk::with_folder(folder));
     let recovered = replay(&disk, folder, Lsn(0), None, &mut |_, _, _, _| {}).unwrap();
-    let messages =
-        MessageRecovery::new(Arc::clone(&disk), folder, Vec::new(), Lsn(0)).unwrap();
+    let messages = MessageRecovery::new(Arc::clone(&disk), folder, Vec::new(), Lsn(0)).unwrap();
     let journal = Journal::start(disk, folder, recovered, JournalOptions::default()).unwrap();
     let options = MessageOptions {
         has_thread: false,

@@ -10,6 +10,9 @@
 
 mod adoption;
 mod blobs;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod fixtures;
 mod inspection;
 mod options;
 mod owners;
@@ -18,9 +21,6 @@ mod recovery;
 mod report;
 mod shared;
 mod store;
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-pub(crate) mod fixtures;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;

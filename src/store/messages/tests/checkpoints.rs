@@ -39,7 +39,10 @@ fn what_waits_moves_to_segments_and_is_read_from_there() {
     node.seal(FILLER);
     node.store.checkpoint_now().unwrap();
     let figures = node.figures(1);
-    assert_eq!((figures.journal_messages, figures.segment_messages), (0, 300));
+    assert_eq!(
+        (figures.journal_messages, figures.segment_messages),
+        (0, 300)
+    );
     assert!(figures.segments >= 2, "a segment has a size");
     assert!(node.journal.sealed().is_empty());
     for bytes_max in [1, 5000, 1 << 30] {
@@ -51,7 +54,10 @@ fn what_waits_moves_to_segments_and_is_read_from_there() {
     let node = start(&disk.lose_unsynced(), &[1, FILLER]);
     assert_eq!(node.labels(), Vec::<&str>::new());
     assert_eq!(node.read_all(1, 0, 64 * 1024), before);
-    assert_eq!(node.recovered[&crate::model::QueueId(1)].lanes[0].messages, 300);
+    assert_eq!(
+        node.recovered[&crate::model::QueueId(1)].lanes[0].messages,
+        300
+    );
 }
 
 #[test]
@@ -127,7 +133,10 @@ fn one_old_message_among_many_does_not_keep_their_files() {
     node.store.checkpoint_now().unwrap();
     let full = node.figures(1);
     // Every hundredth stays.
-    for position in positions.iter().filter(|position| !position.0.is_multiple_of(100)) {
+    for position in positions
+        .iter()
+        .filter(|position| !position.0.is_multiple_of(100))
+    {
         node.settle(1, *position, 1024);
     }
     for _ in 0..5 {
@@ -159,7 +168,12 @@ fn a_body_that_waits_in_several_queues_is_written_once() {
     node.publish_to(&[1, 2], 0, &[8; 1000], false);
     node.seal(FILLER);
     node.store.checkpoint_now().unwrap();
-    let blobs = || files(&disk).iter().filter(|path| path.starts_with("/data/blobs")).count();
+    let blobs = || {
+        files(&disk)
+            .iter()
+            .filter(|path| path.starts_with("/data/blobs"))
+            .count()
+    };
     assert_eq!(blobs(), 1);
     assert!((1..=3).all(|queue| node.figures(queue).file_bytes < 10_000));
     drop(node);
@@ -186,7 +200,10 @@ fn a_body_in_a_file_of_its_own_goes_with_its_last_message() {
     node.seal(FILLER);
     let blobs = || {
         let files = files(&disk);
-        files.iter().filter(|path| path.starts_with("/data/blobs")).count()
+        files
+            .iter()
+            .filter(|path| path.starts_with("/data/blobs"))
+            .count()
     };
     assert_eq!(blobs(), 2);
     node.store.checkpoint_now().unwrap();
@@ -211,7 +228,10 @@ fn a_deleted_queue_leaves_nothing() {
     node.delete_queue(1);
     node.store.checkpoint_now().unwrap();
     let left = files(&disk);
-    assert!(left.iter().all(|path| !path.starts_with("/data/queues/1")), "{left:?}");
+    assert!(
+        left.iter().all(|path| !path.starts_with("/data/queues/1")),
+        "{left:?}"
+    );
     assert_eq!(node.read_all(2, 0, 10).messages.len(), 1);
     let key = |key: &&Vec<u8>| key[1..9] == 1_u64.to_be_bytes();
     assert_eq!(node.rows.held().rows.keys().filter(key).count(), 0);
@@ -222,7 +242,15 @@ fn a_deleted_queue_leaves_nothing() {
     node.store.checkpoint_now().unwrap();
     assert_eq!(files(&disk), Vec::<PathBuf>::new());
     assert_eq!(node.labels(), Vec::<&str>::new());
-    assert_eq!(node.rows.held().rows.keys().filter(|key| key[0] == 11).count(), 0);
+    assert_eq!(
+        node.rows
+            .held()
+            .rows
+            .keys()
+            .filter(|key| key[0] == 11)
+            .count(),
+        0
+    );
 }
 
 #[test]
@@ -251,7 +279,9 @@ fn transient_messages_page_and_are_gone_after_a_restart() {
     node.seal(FILLER);
     node.store.checkpoint_now().unwrap();
     assert_eq!(node.read_all(1, 0, 3000).messages.len(), 51);
-    let temporary = files(&disk).into_iter().filter(|path| path.to_string_lossy().ends_with(".tmp"));
+    let temporary = files(&disk)
+        .into_iter()
+        .filter(|path| path.to_string_lossy().ends_with(".tmp"));
     assert_eq!(temporary.count(), 1);
 }
 
@@ -275,15 +305,24 @@ fn a_full_disk_gives_a_checkpoint_up_and_loses_nothing() {
         assert!(node.store.stats().is_behind);
         assert_eq!(files(&disk), tail, "what was written is taken back");
         assert_eq!(disk.content(&tail[0]).unwrap().len(), tail_bytes);
-        assert_eq!((node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)), before);
+        assert_eq!(
+            (node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)),
+            before
+        );
     }
     faulty.heal();
     node.store.checkpoint_now().unwrap();
     assert!(!node.store.stats().is_behind && node.journal.sealed().is_empty());
-    assert_eq!((node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)), before);
+    assert_eq!(
+        (node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)),
+        before
+    );
     drop(node);
     let node = start(&disk.lose_unsynced(), &[1, 2, FILLER]);
-    assert_eq!((node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)), before);
+    assert_eq!(
+        (node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)),
+        before
+    );
 }
 
 #[test]

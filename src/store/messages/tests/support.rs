@@ -12,9 +12,7 @@ use super::super::*;
 use crate::model::{Message, Position, QueueId, WallMs};
 use crate::protocol::{Properties, PropertyFacts};
 use crate::store::disk::{Access, Disk, DiskFile};
-use crate::store::journal::{
-    self, BodyCrc, Journal, JournalOptions, Lsn, ReplayReport, SyncMode,
-};
+use crate::store::journal::{self, BodyCrc, Journal, JournalOptions, Lsn, ReplayReport, SyncMode};
 use crate::store::queue_log::{JournalEntry, LogFigures, QueueLog, RecoveredLanes};
 use crate::store::record::{Run, Target};
 use crate::store::{RowStore, RowWrite, StoreError};
