@@ -302,7 +302,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Goes on behind what [`replay`] found, in a file of its own, and starts the thread `journal`.
+    /// Goes on behind what [`replay()`] found, in a file of its own, and starts the thread `journal`.
     ///
     /// # Errors
     /// A file cannot be made. That there is no space is none: see [`Journal::is_full`].
