@@ -71,7 +71,7 @@ impl Store {
                 if let Content::Definitions = content {
                     definitions.replay(lsn, body);
                 } else {
-                    messages.replay(lsn, record_bytes, content, body.len());
+                    messages.replay(lsn, record_bytes, &content, body.len());
                 }
             },
         )?;

@@ -272,7 +272,7 @@ impl Node {
             held.checkpoint,
             None,
             &mut |lsn, bytes, content, body| {
-                recovery.replay(lsn, bytes, content, body.len());
+                recovery.replay(lsn, bytes, &content, body.len());
             },
         )?;
         let replay = replayed.report.clone();
