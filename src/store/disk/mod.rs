@@ -8,9 +8,13 @@
 //! its name after a power cut once [`Disk::sync_folder`] of its folder, or [`Disk::sync_all`], has returned. Everything else may be
 //! lost, in any order, by sectors of 512 bytes.
 
+pub mod faulty;
 mod real;
+pub mod sim;
 
+pub use faulty::FaultyDisk;
 pub use real::RealDisk;
+pub use sim::SimDisk;
 
 use std::fmt::Debug;
 use std::io;
