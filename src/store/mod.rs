@@ -19,7 +19,9 @@ pub mod definitions;
 pub mod disk;
 mod error;
 mod folder;
+pub mod journal;
 pub mod probe;
+pub mod quarantine;
 pub mod record;
 
 pub use error::StoreError;
