@@ -45,7 +45,8 @@ pub use vhost::{Vhost, VhostLimits};
 use crate::auth::Directory;
 use crate::model::{ConnectionId, ConsumerId, Name, Now, QueueId, WallMs};
 use crate::queue::{Effects, QueueHandle};
-use crate::store::definitions::{Change, DefinitionStore};
+use crate::store::Store;
+use crate::store::definitions::Change;
 use courier::Courier;
 use registry::Registry;
 use reply_to::ReplyConsumers;
@@ -79,7 +80,7 @@ pub struct Broker {
     settings: RwLock<Arc<BrokerSettings>>,
     alarms: Alarms,
     directory: Arc<Directory>,
-    store: Arc<DefinitionStore>,
+    store: Arc<Store>,
     vhosts: DashMap<Name, Arc<Vhost>>,
     queues: DashMap<QueueId, QueueHandle>,
     reply_consumers: ReplyConsumers,
@@ -164,10 +165,10 @@ impl Broker {
             .sum()
     }
 
-    /// Drains the definition store and closes it; nothing is accepted afterwards.
+    /// Drains the store and closes it; nothing is accepted afterwards.
     ///
     /// # Errors
-    /// The store's last sync failed.
+    /// What could not be written.
     pub fn close(&self) -> Result<(), crate::store::StoreError> {
         self.store.close()
     }
@@ -189,7 +190,7 @@ impl Broker {
         if changes.is_empty() {
             return;
         }
-        self.store.apply_all(changes, |result| {
+        self.store.definitions.apply_all(changes, |result| {
             if let Err(error) = result {
                 tracing::error!(target: "haremq::store", %error, "a definition could not be stored");
             }

@@ -21,11 +21,11 @@ use crate::model::{Name, Now};
 use crate::protocol::FieldTable;
 use crate::queue::{Effects, QueueDeclaration, QueueKind, QueueSettings};
 use crate::routing::{Binding, Destination, ExchangeDefinition, PREDECLARED_EXCHANGES};
-use crate::store::StoreError;
 use crate::store::definitions::{
     self as stored, Change, Definition, DefinitionStore, Definitions, DestinationKind, ImportError,
     json::read_document,
 };
+use crate::store::{Store, StoreError};
 
 /// The account, virtual host and permissions that an empty data folder begins with.
 #[derive(Clone, Debug)]
@@ -88,19 +88,21 @@ impl Broker {
     pub fn start(
         settings: BrokerSettings,
         directory: Arc<Directory>,
-        store: Arc<DefinitionStore>,
+        store: Arc<Store>,
         first_boot: &FirstBoot,
         definitions_file: Option<&Path>,
     ) -> Result<(Arc<Self>, StartReport), StartError> {
         // RabbitMQ creates no default user beside definitions that bring their own.
         let transient = match definitions_file {
-            Some(file) => import_file(&store, file)?,
+            Some(file) => import_file(&store.definitions, file)?,
             None => Vec::new(),
         };
-        if store.is_empty()? {
-            store.apply_and_wait(first_definitions(first_boot)?)?;
+        if store.definitions.is_empty()? {
+            store
+                .definitions
+                .apply_and_wait(first_definitions(first_boot)?)?;
         }
-        let mut loaded = store.load()?;
+        let mut loaded = store.definitions.load()?;
         add_transient(&mut loaded.definitions, transient);
         let mut report = StartReport::default();
         report

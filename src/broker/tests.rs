@@ -18,8 +18,9 @@ use crate::model::{
 };
 use crate::protocol::{FieldTable, PropertyFacts};
 use crate::queue::{Inbox, QueueKind};
-use crate::store::definitions::Options;
+use crate::store::journal::JournalOptions;
 use crate::store::probe::Probe;
+use crate::store::{Options, definitions};
 
 pub(super) struct Node {
     pub(super) broker: Arc<Broker>,
@@ -28,10 +29,17 @@ pub(super) struct Node {
 
 fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
     let options = Options {
-        probe: Probe::InProcess,
+        definitions: definitions::Options {
+            probe: Probe::InProcess,
+            ..definitions::Options::default()
+        },
+        journal: JournalOptions {
+            file_bytes: 1024 * 1024,
+            ..JournalOptions::default()
+        },
         ..Options::default()
     };
-    let store = DefinitionStore::open(&folder.path().join("data"), options).unwrap();
+    let store = Store::open(&folder.path().join("data"), options).unwrap();
     let settings = BrokerSettings {
         connections_max: None,
         queues_max: None,
@@ -50,8 +58,7 @@ fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
         read: ".*".to_owned(),
     };
     let directory = Arc::new(Directory::new(AuthSettings::default()));
-    let (broker, report) =
-        Broker::start(settings, directory, Arc::new(store), &first_boot, None).unwrap();
+    let (broker, report) = Broker::start(settings, directory, store, &first_boot, None).unwrap();
     assert!(report.skipped.is_empty(), "{:?}", report.skipped);
     broker
 }

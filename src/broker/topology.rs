@@ -174,7 +174,7 @@ impl Broker {
         authorise_new(&settings)?;
         self.check_queue_limit(vhost, &request.name)?;
         let declaration = QueueDeclaration {
-            id: self.store.allocate_queue_id(),
+            id: self.store.definitions.allocate_queue_id(),
             name: Arc::clone(&request.name),
             vhost: Arc::clone(&vhost.name),
             durable,

@@ -28,8 +28,7 @@ use crate::model::Refusal;
 use crate::protocol::{FieldTable, ReplyCode, Value};
 use crate::queue::QueueKind;
 use crate::session::SessionSettings;
-use crate::store::StoreError;
-use crate::store::definitions::{DefinitionStore, Options};
+use crate::store::{Options, Store, StoreError};
 use connection::{ConnectionShared, TaskLimits};
 pub use listener::ListenError;
 
@@ -77,13 +76,7 @@ pub type Reload = Box<dyn FnMut(&mut Settings) -> bool + Send>;
 pub fn run(settings: Settings, reload: Reload) -> Result<(), ServerError> {
     let began = Instant::now();
     raise_open_files_limit();
-    let store = Arc::new(DefinitionStore::open(
-        &settings.data_dir,
-        Options::default(),
-    )?);
-    if let Some(report) = store.recovery() {
-        tracing::error!(target: "haremq::store", "the definitions were damaged and rebuilt: {report}");
-    }
+    let store = Store::open(&settings.data_dir, Options::default())?;
     let directory = Arc::new(Directory::new(auth_settings(&settings)));
     let (broker, report) = Broker::start(
         broker_settings(&settings),

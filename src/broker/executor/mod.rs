@@ -217,14 +217,15 @@ impl ConnectionExecutor {
         mut unstored: Unstored<'_>,
         reply: Reply,
     ) -> Execution {
-        let waits_for_others = unstored.rests_on_earlier && !self.broker.store.is_settled();
+        let waits_for_others =
+            unstored.rests_on_earlier && !self.broker.store.definitions.is_settled();
         if unstored.changes.is_empty() && !waits_for_others {
             return Execution::done(reply);
         }
         // What is left of it is the lock, until the store has the changes.
         let changes = std::mem::take(&mut unstored.changes);
         let replies = Arc::clone(&self.origin.replies);
-        self.broker.store.apply_all(changes, move |result| {
+        self.broker.store.definitions.apply_all(changes, move |result| {
             replies.reply(
                 channel,
                 result.map(|()| reply).map_err(|error| {

@@ -14,8 +14,9 @@ use haremq::config::Settings;
 use haremq::model::{Now, Refusal};
 use haremq::server;
 use haremq::session::SessionSettings;
-use haremq::store::definitions::{DefinitionStore, Options};
+use haremq::store::journal::JournalOptions;
 use haremq::store::probe::Probe;
+use haremq::store::{Options, Store, definitions};
 
 use super::Client;
 
@@ -220,15 +221,22 @@ impl Node {
 
 fn open(folder: &tempfile::TempDir, settings: &Settings) -> Arc<Broker> {
     let options = Options {
-        probe: Probe::InProcess,
-        cache_bytes_max: 1024 * 1024,
+        definitions: definitions::Options {
+            probe: Probe::InProcess,
+            cache_bytes_max: 1024 * 1024,
+            ..definitions::Options::default()
+        },
+        journal: JournalOptions {
+            file_bytes: 1024 * 1024,
+            ..JournalOptions::default()
+        },
         ..Options::default()
     };
-    let store = DefinitionStore::open(&folder.path().join("data"), options).unwrap();
+    let store = Store::open(&folder.path().join("data"), options).unwrap();
     let (broker, report) = Broker::start(
         server::broker_settings(settings),
         Arc::new(Directory::new(server::auth_settings(settings))),
-        Arc::new(store),
+        store,
         &server::first_boot(settings),
         settings.load_definitions.as_deref(),
     )

@@ -1,0 +1,115 @@
+//! Opening and closing the data folder as a whole.
+//!
+//! In: a folder. Out: the definitions and the messages in it, brought up to where the journal ends. What a record means is
+//! not known here; this is the order of the steps.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::definitions::{self, DefinitionRecovery, DefinitionStore};
+use super::disk::{Disk, RealDisk};
+use super::journal::{self, Journal, JournalOptions};
+use super::record::Content;
+use super::{DataFolder, StoreError};
+
+/// How the data folder is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The definitions.
+    pub definitions: definitions::Options,
+    /// The journal.
+    pub journal: JournalOptions,
+    /// Where the journal lies.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            definitions: definitions::Options::default(),
+            journal: JournalOptions::default(),
+            disk: Arc::new(RealDisk),
+        }
+    }
+}
+
+/// An open data folder. It is closed when it is dropped, and nothing is told of errors then.
+#[derive(Debug)]
+pub struct Store {
+    /// What is defined.
+    pub definitions: Arc<DefinitionStore>,
+    journal: Arc<Journal>,
+    is_closed: AtomicBool,
+}
+
+impl Store {
+    /// Opens a data folder, or creates it: repairs what is damaged, takes from the journal what the catalogue lacks.
+    ///
+    /// # Errors
+    /// The folder is in use, cannot be read or written, has a newer format, or is damaged beyond repair: each its own
+    /// [`StoreError`].
+    pub fn open(data_dir: &Path, options: Options) -> Result<Arc<Self>, StoreError> {
+        let disk = options.disk;
+        let folder = Arc::new(DataFolder::open(data_dir)?);
+        let mut definitions = DefinitionRecovery::open(Arc::clone(&folder), &options.definitions)?;
+        let from = definitions.replay_from();
+        definitions.message_rows()?;
+        let mut recovered = journal::replay(
+            &disk,
+            data_dir,
+            from,
+            definitions.clean_end(),
+            &mut |lsn, _, content, body| {
+                if let Content::Definitions = content {
+                    definitions.replay(lsn, body);
+                }
+            },
+        )?;
+        let found_end = recovered.report.end;
+        let end = recovered.go_on_behind(definitions.known_end());
+        let journal = Journal::start(disk, data_dir, recovered, options.journal)?;
+        let definitions = Arc::new(definitions.start(found_end, end, Arc::clone(&journal))?);
+        folder.finish_migration()?;
+        Ok(Arc::new(Self {
+            definitions,
+            journal,
+            is_closed: AtomicBool::new(false),
+        }))
+    }
+
+    /// What everything durable goes through.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Writes everything, marks a clean stop, and ends all threads; nothing is taken afterwards. A second call does nothing.
+    ///
+    /// # Errors
+    /// What could not be written. The next start finds what was synced.
+    pub fn close(&self) -> Result<(), StoreError> {
+        if self.is_closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.definitions.stop();
+        match self.journal.close() {
+            Ok(end) => self.definitions.close(Some(end)),
+            Err(error) => {
+                // The first failure is the one to tell.
+                let _ = self.definitions.close(None);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the store could not be closed cleanly");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
