@@ -17,7 +17,7 @@ use crate::store::definitions::{
     RowStore as _, RowWrite, Vhost,
 };
 use crate::store::disk::{FaultyDisk, SimDisk, faulty::Operation};
-use crate::store::journal::{Lsn, SyncMode};
+use crate::store::journal::{Lsn, ReplayCase, SyncMode};
 use crate::store::probe::Probe;
 
 /// Nothing is written to the catalogue or exported on its own.
@@ -210,6 +210,7 @@ fn after_a_clean_stop_nothing_has_to_be_found() {
 
     let store = open(dir.path());
     assert_eq!(store.definitions.findings(), []);
+    assert_eq!(store.replay().cases, []);
     // From the first moment on, the mark is gone.
     let copy = killed_copy(dir.path());
     assert_eq!(opened(copy.path()).clean_end(), None);
@@ -321,7 +322,6 @@ fn without_catalogue_and_export_the_journal_gives_what_it_has() {
     goes_on(copy.path());
 }
 
-/// Case `catalogue-ahead`.
 #[test]
 fn a_journal_that_is_gone_does_not_take_the_definitions_with_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -334,6 +334,8 @@ fn a_journal_that_is_gone_does_not_take_the_definitions_with_it() {
     drop(store);
     fs::remove_dir_all(dir.path().join("journal")).unwrap();
     let store = open(dir.path());
+    // There might have been messages in it.
+    assert!(store.replay().cases.iter().any(ReplayCase::is_loss));
     assert_eq!(names(&store), expected);
     drop(store);
     goes_on(dir.path());
