@@ -26,6 +26,7 @@ pub mod probe;
 pub mod quarantine;
 pub mod record;
 
+pub use definitions::{RowStore, RowWrite};
 pub use error::StoreError;
 pub use folder::{DataFolder, FORMAT_VERSION};
 pub use open::{Options, Store};
