@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::definitions::{self, DefinitionRecovery, DefinitionStore};
 use super::disk::{Disk, RealDisk};
-use super::journal::{self, Journal, JournalOptions};
+use super::journal::{self, Journal, JournalOptions, ReplayReport};
 use super::messages::{MessageOptions, MessageRecovery, MessageStore};
 use super::record::Content;
 use super::{DataFolder, RowStore, StoreError};
@@ -46,6 +46,7 @@ pub struct Store {
     /// What waits in durable queues.
     pub messages: Arc<MessageStore>,
     journal: Arc<Journal>,
+    replay: ReplayReport,
     is_closed: AtomicBool,
 }
 
@@ -75,10 +76,10 @@ impl Store {
                 }
             },
         )?;
-        let found_end = recovered.report.end;
+        let replay = recovered.report.clone();
         let end = recovered.go_on_behind(definitions.known_end());
         let journal = Journal::start(disk, data_dir, recovered, options.journal)?;
-        let definitions = Arc::new(definitions.start(found_end, end, Arc::clone(&journal))?);
+        let definitions = Arc::new(definitions.start(replay.end, end, Arc::clone(&journal))?);
         folder.finish_migration()?;
         let messages = messages.finish(
             Arc::clone(&journal),
@@ -88,6 +89,7 @@ impl Store {
         Ok(Arc::new(Self {
             definitions,
             messages,
+            replay,
             journal,
             is_closed: AtomicBool::new(false),
         }))
@@ -96,6 +98,11 @@ impl Store {
     /// What everything durable goes through.
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    /// What replay found in the journal when the store was opened; the log has been told.
+    pub fn replay(&self) -> &ReplayReport {
+        &self.replay
     }
 
     /// Writes everything, marks a clean stop, and ends all threads; nothing is taken afterwards. A second call does nothing.

@@ -19,36 +19,8 @@ use super::catalogue::Catalogue;
 use super::key::{self, Kind};
 use super::recovery::DamagedRow;
 use super::row::{self, ROW_BYTES_MAX};
+use super::rows::RowWrite;
 use crate::store::StoreError;
-use crate::store::journal::Lsn;
-
-/// Where the message store keeps its rows.
-pub trait RowStore: Send + Sync {
-    /// Writes rows, all or nothing, with the definitions that lie in the journal below `checkpoint` and the checkpoint itself,
-    /// at which the next replay begins; returns once they are synced. A checkpoint below the last one counts as that one.
-    ///
-    /// # Errors
-    /// A key that is none of a message's row or a value that is too large, and nothing of the call is done. A catalogue that
-    /// fails, now or earlier: nothing is written any more.
-    fn commit(&self, writes: Vec<RowWrite>, checkpoint: Lsn) -> Result<(), StoreError>;
-}
-
-/// A change of a row about messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RowWrite {
-    /// Adds or replaces a row.
-    Put {
-        /// Its key, the kind first.
-        key: Vec<u8>,
-        /// Its value, as plain bytes.
-        value: Vec<u8>,
-    },
-    /// Removes a row; one that is not there is fine.
-    Delete {
-        /// Its key.
-        key: Vec<u8>,
-    },
-}
 
 /// Bytes of a value in one row; one more byte says how many rows follow.
 const PART_BYTES_MAX: usize = ROW_BYTES_MAX - 1;

@@ -57,6 +57,7 @@ mod records;
 mod recovery;
 mod replay;
 mod row;
+mod rows;
 mod store;
 mod writer;
 
@@ -66,11 +67,11 @@ pub(super) use replay::DefinitionRecovery;
 pub use json::{
     Document, ExportHeader, ImportError, ImportPlan, ImportReport, export, import, offline_import,
 };
-pub use message_rows::{RowStore, RowWrite};
 pub use records::{
     Binding, Change, Definition, DefinitionKey, Definitions, DestinationKind, Exchange,
     GlobalParameter, Parameter, Policy, Queue, Vhost, VhostLimits,
 };
 pub use recovery::{Case, DamagedRow, RecoveryReport};
 pub use replay::Finding;
+pub use rows::{RowStore, RowWrite};
 pub use store::{DefinitionStore, Loaded, Options};

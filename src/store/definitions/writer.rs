@@ -17,7 +17,8 @@ use super::batch::RowBatch;
 use super::catalogue::{Catalogue, Counter, Counters};
 use super::changes::{self, Changes};
 use super::intake::journal_failure;
-use super::message_rows::{self, RowWrite};
+use super::message_rows;
+use super::rows::RowWrite;
 use crate::store::StoreError;
 use crate::store::journal::{Journal, Lsn};
 

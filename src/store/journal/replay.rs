@@ -117,7 +117,8 @@ pub fn replay(
         end: from,
         number: 0,
     };
-    if files.is_empty() && from > Lsn(0) && clean_end != Some(from) {
+    let known_end = clean_end.unwrap_or_default();
+    if files.is_empty() && from.max(known_end) > Lsn(0) && clean_end != Some(from) {
         replay.note(ReplayCase::MissingFile {
             from,
             to: clean_end,

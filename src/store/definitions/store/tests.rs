@@ -82,6 +82,15 @@ fn queue_names(store: &Opened) -> Vec<String> {
     queues.map(|queue| queue.name.to_string()).collect()
 }
 
+/// Waits for what another thread does soon.
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "no {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// What a kill -9 at this moment would leave: the files as they are, without anything that is in memory.
 fn killed_copy(from: &Path) -> tempfile::TempDir {
     fn copy(from: &Path, to: &Path) {
@@ -162,7 +171,7 @@ fn changes_that_gather_share_one_commit_and_each_is_answered() {
     }
     store.apply_and_wait(vec![]).unwrap();
     assert_eq!(answered.load(Ordering::SeqCst), 1000);
-    assert!(store.is_settled());
+    wait_until("completion has ended", || store.is_settled());
     // The answers rest on the journal alone.
     assert_eq!(store.commits(), before);
     assert_eq!(queue_names(&store).len(), 1000);
@@ -185,11 +194,7 @@ fn very_many_changes_do_not_wait_for_the_clock() {
     store
         .apply_and_wait(vec![queue(20_000, "last").into()])
         .unwrap();
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while store.commits() == before {
-        assert!(std::time::Instant::now() < deadline, "no commit came");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("commit came", || store.commits() > before);
 }
 
 #[test]
@@ -202,11 +207,7 @@ fn changes_reach_the_catalogue_without_being_asked_for() {
     let store = try_open(dir.path(), hasty).unwrap();
     let before = store.commits();
     store.apply_and_wait(vec![queue(1, "a").into()]).unwrap();
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while store.commits() == before {
-        assert!(std::time::Instant::now() < deadline, "no commit came");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("commit came", || store.commits() > before);
 }
 
 #[test]
@@ -215,7 +216,7 @@ fn a_completion_that_panics_stops_nothing_and_counts_as_settled() {
     let store = open(dir.path());
     store.apply(queue(1, "a").into(), |_| panic!("as the test wants"));
     store.apply_and_wait(vec![queue(2, "b").into()]).unwrap();
-    assert!(store.is_settled());
+    wait_until("completion has ended", || store.is_settled());
     assert_eq!(queue_names(&store), ["a", "b"]);
 }
 
@@ -366,11 +367,7 @@ fn the_export_follows_a_change() {
     .unwrap();
     store.apply_and_wait(vec![queue(1, "a").into()]).unwrap();
     let path = dir.path().join(exporter::FILE);
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while exporter::counters(&path).is_none() {
-        assert!(std::time::Instant::now() < deadline, "no export came");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("export came", || exporter::counters(&path).is_some());
 }
 
 /// The other half of [`child_probe`]: checks the folder in the last argument, if there is one.
@@ -583,7 +580,7 @@ fn an_export_tells_up_to_where_in_the_journal_it_goes() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     store.apply_and_wait(vec![queue(1, "a").into()]).unwrap();
-    let end = store.0.journal().end();
+    let end = store.0.journal().append().end();
     store.close().unwrap();
     let exported = exporter::counters(&dir.path().join(exporter::FILE)).unwrap();
     assert!(exported.definitions_lsn >= end);
