@@ -35,6 +35,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Octets a peer may still send while we wait for it to hang up.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
+/// How long a publisher is not read when checkpoints are behind.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(5);
+
 /// Ends of consumers that may wait for a client that takes no output, before it is read no more.
 const NOTICES_MAX: usize = 1024;
 
@@ -81,6 +84,8 @@ struct Task {
     timer_deadline: Instant,
     active_last: Instant,
     is_idle: bool,
+    /// When to look whether checkpoints have caught up.
+    look_again_at: Option<Instant>,
 }
 
 /// How a turn of the task ended.
@@ -156,6 +161,7 @@ impl Task {
             timer_deadline: now.monotonic + IDLE_BEFORE_RELEASE,
             active_last: now.monotonic,
             is_idle: false,
+            look_again_at: None,
         })
     }
 
@@ -256,6 +262,10 @@ impl Task {
         {
             return Ok(Poll::Pending);
         }
+        if self.executor.is_outrunning_checkpoints() {
+            self.look_again_at = Some(now.monotonic + CHECKPOINT_PAUSE);
+            return Ok(Poll::Pending);
+        }
         SCRATCH.with_borrow_mut(|scratch| {
             let room_min = self.shared.limits.burst_bytes_max;
             let filled = self.leftover.len();
@@ -324,7 +334,7 @@ impl Task {
     fn arm_timer(&mut self, now: Now) {
         let idle =
             (!self.is_idle).then(|| self.active_last.max(now.monotonic) + IDLE_BEFORE_RELEASE);
-        let next = [self.session.poll_timeout(), idle]
+        let next = [self.session.poll_timeout(), idle, self.look_again_at.take()]
             .into_iter()
             .flatten()
             .min();

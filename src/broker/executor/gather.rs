@@ -22,6 +22,10 @@ const PLACEMENTS_MAX: usize = 16 * 1024;
 /// Bytes that may wait to be written to the journal before connections that publish are no longer read.
 const JOURNAL_BACKLOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
+/// Journal files in use, above which connections that publish are no longer read: checkpoints do not keep pace, and what is in the
+/// journal costs memory and time at the next start.
+const JOURNAL_FILES_MAX: usize = 16;
+
 /// A settlement, as a queue takes it.
 type QueueSettlement = (Position, Option<ConsumerId>, SettlementOutcome);
 
@@ -366,6 +370,11 @@ impl ConnectionExecutor {
         if self.unsynced.is_empty() && self.unsynced.capacity() > SPARE_PLACES_MAX {
             self.unsynced = VecDeque::new();
         }
+    }
+
+    /// Whether checkpoints are so far behind that no more publishes should be read. Nobody is woken when that ends: look again.
+    pub fn is_outrunning_checkpoints(&self) -> bool {
+        self.has_published && self.broker.messages.journal().files() > JOURNAL_FILES_MAX
     }
 
     /// Whether the journal has more to write than may wait in memory, so that no more publishes should be read.
