@@ -407,6 +407,19 @@ pub fn put_message(
     targets: &[Target],
     blob: Option<BlobRef>,
 ) -> u32 {
+    let body_crc = blob.map_or_else(|| crc32fast::hash(message.body()), |blob| blob.crc);
+    put_prepared_message(out, at, message, body_crc, targets, blob)
+}
+
+/// As [`put_message`], with the body's checksum made before: it is most of the work, and this may be done under a lock.
+pub fn put_prepared_message(
+    out: &mut Vec<u8>,
+    at: u64,
+    message: &Message,
+    body_crc: u32,
+    targets: &[Target],
+    blob: Option<BlobRef>,
+) -> u32 {
     let start = begin(out, Kind::Message, at);
     put_targets(out, targets);
     let deaths = message
@@ -421,16 +434,11 @@ pub fn put_message(
         &deaths,
     );
     put_blob(out, blob);
-    match blob {
-        Some(blob) => end(out, start, &[], blob.crc, true),
-        None => end(
-            out,
-            start,
-            message.body(),
-            crc32fast::hash(message.body()),
-            false,
-        ),
-    }
+    let body = match blob {
+        Some(_) => &[],
+        None => message.body().as_ref(),
+    };
+    end(out, start, body, body_crc, blob.is_some())
 }
 
 /// Appends that positions of a queue are done.

@@ -45,6 +45,9 @@ struct Orders {
     faults: Vec<Fault>,
     /// Bytes by which files may still grow.
     quota: Option<u64>,
+    /// Changes that still succeed before the power is off.
+    power: Option<u32>,
+    is_off: bool,
 }
 
 #[derive(Debug)]
@@ -82,9 +85,22 @@ impl FaultyDisk {
         self.order(operation, part, 0, kind, true);
     }
 
+    /// After `spared` more changes (of files or names, or syncs) every one fails and changes nothing, as if the power went off. Of a write
+    /// that is cut the first half is there.
+    pub fn power_off(&self, spared: u32) {
+        self.orders.lock().power = Some(spared);
+    }
+
+    /// Whether the power is off.
+    pub fn is_off(&self) -> bool {
+        self.orders.lock().is_off
+    }
+
     /// Takes back all orders to fail, but not the quota.
     pub fn heal(&self) {
-        self.orders.lock().faults.clear();
+        let mut orders = self.orders.lock();
+        orders.faults.clear();
+        (orders.power, orders.is_off) = (None, false);
     }
 
     /// Bytes by which files may grow from now on, then it is `StorageFull`; `None` for no limit. What is removed or cut gives nothing back.
@@ -111,6 +127,16 @@ impl FaultyDisk {
 
     fn check(&self, operation: Operation, path: &Path) -> io::Result<()> {
         let mut orders = self.orders.lock();
+        if operation != Operation::Read && operation != Operation::Open {
+            match &mut orders.power {
+                None => {}
+                Some(0) => {
+                    orders.is_off = true;
+                    return Err(io::Error::other("the power is off"));
+                }
+                Some(spared) => *spared -= 1,
+            }
+        }
         let Some(index) = orders.faults.iter().position(|fault| {
             fault.operation == operation && path.to_string_lossy().contains(&fault.path)
         }) else {
@@ -144,6 +170,10 @@ impl FaultyDisk {
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
         self.check(Operation::Open, path)?;
+        let access = match access {
+            Access::Create if self.is_off() => Access::Write,
+            access => access,
+        };
         Ok(Box::new(FaultyFile {
             file: self.disk.open(path, access)?,
             path: path.to_owned(),
@@ -152,6 +182,9 @@ impl Disk for FaultyDisk {
     }
 
     fn make_folder(&self, path: &Path) -> io::Result<()> {
+        if self.is_off() {
+            return Err(io::Error::other("the power is off"));
+        }
         self.disk.make_folder(path)
     }
 
@@ -198,7 +231,11 @@ impl DiskFile for FaultyFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let was_off = self.disk.is_off();
         if let Err(error) = self.disk.check(Operation::Write, &self.path) {
+            if was_off {
+                return Err(error);
+            }
             self.file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
             return Err(error);
         }
@@ -250,6 +287,25 @@ mod tests {
         assert!(file.sync_data().is_err() && file.sync_data().is_err());
         disk.heal();
         file.sync_data().unwrap();
+    }
+
+    #[test]
+    fn nothing_changes_once_the_power_is_off() {
+        let sim = SimDisk::with_folder(Path::new("/data"));
+        let disk = FaultyDisk::new(Arc::new(sim.clone()));
+        let path = Path::new("/data/a");
+        let file = disk.open(path, Access::Create).unwrap();
+        disk.power_off(1);
+        file.write_all_at(b"12", 0).unwrap();
+        assert!(!disk.is_off());
+        for _ in 0..3 {
+            assert!(file.write_all_at(b"3456", 2).is_err());
+            assert!(file.sync_data().is_err() && disk.remove(path).is_err());
+            assert!(disk.open(Path::new("/data/b"), Access::Create).is_err());
+        }
+        assert!(disk.is_off());
+        assert_eq!(sim.paths(), [path]);
+        assert_eq!(sim.content(path).unwrap(), b"1234");
     }
 
     #[test]

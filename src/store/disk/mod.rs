@@ -83,6 +83,10 @@ pub trait Disk: Send + Sync + Debug {
 }
 
 /// An open file. All methods may be called from several threads at once.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a file is no collection, and its length may fail"
+)]
 pub trait DiskFile: Send + Sync + Debug {
     /// Fills `buffer` from `offset`, or fails with `UnexpectedEof`.
     ///

@@ -1,7 +1,554 @@
-//! The journal: one sequence of records for the node.
+//! The journal: what makes a message durable. One sequence of records for the whole node.
 //!
-//! In: records. Out: their places. What they mean to a queue is not known here.
+//! In: records, from queues and from the definitions' store. Out: their places, when they are synced, and at start all of them again;
+//! full files, for the checkpoint to move what is still needed out of them. What a queue is, or when a message may go, is not
+//! known here.
+//!
+//! # On disk
+//!
+//! `journal/wal-<generation>` in the data folder, one after the other: a header in block 0 (`format`), then frames. A frame is what gathered
+//! while the last one was synced: a header and records ([`super::record`]), filled up with zeros to a multiple of 4096. Each is
+//! written and synced as a whole, and comes back as a whole or not at all. The place of a record is an [`Lsn`]: the file's start and
+//! the offset in it; the next file starts where the one before ended. A file that is no longer needed is used again. Bodies above 1 MiB
+//! are files of their own, `blobs/<Lsn of the record>`, synced before the frame with their record.
+//!
+//! # Who does what
+//!
+//! | part | role |
+//! |---|---|
+//! | `input` | takes records, under a short lock, and gives their places |
+//! | `writer` | the thread that writes and syncs |
+//! | `waiters` | who is told when something is synced |
+//! | `files` | which place is in which file; files come, are used again and go |
+//! | `blobs` | files for large bodies |
+//! | `scan` | which frames are in a file, whole or not |
+//! | `replay` | what is there at start, and what is made of damage |
+//!
+//! A lock of this module is taken last: nobody calls out while holding one, or reads or writes a file.
 
-/// A place in the journal, in bytes since its begin. Grows for ever, has no gaps between files.
+mod blobs;
+mod files;
+mod format;
+mod input;
+mod replay;
+mod scan;
+mod waiters;
+mod writer;
+
+pub use blobs::Blobs;
+pub use input::{Appended, Appender, BodyCrc};
+pub use replay::{DamagedPiece, Recovered, ReplayCase, ReplayReport, replay};
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::Waker;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+use files::Files;
+use input::{Batch, Full, Input};
+use waiters::{Due, Until, Waiters};
+use writer::Writer;
+
+use super::StoreError;
+use super::disk::Disk;
+use super::record::{BlobRef, Damage, Head};
+use crate::model::QueueId;
+
+/// The folder of the journal in the data folder.
+const FOLDER: &str = "journal";
+
+/// A place in the journal, in bytes. Grows for ever; the next file starts where the one before ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Everything before it was handed to the system; kill -9 does not touch it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WrittenLsn(pub Lsn);
+
+/// Everything before it survives a power cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SyncedLsn(pub Lsn);
+
+/// When what is written is synced, and so what a confirm means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Each frame, before it is confirmed.
+    Always,
+    /// At most this long after a frame was written; confirms do not wait for it.
+    Interval(Duration),
+    /// Only full files; confirms do not wait for it.
+    Never,
+}
+
+/// How the journal works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalOptions {
+    /// The usual length of a file.
+    pub file_bytes: u64,
+    /// A file with this many messages, counted for each queue, is full.
+    pub entries_max: u32,
+    /// When to sync.
+    pub sync: SyncMode,
+    /// Records that nobody waits for are written after this time.
+    pub settle_delay: Duration,
+    /// Time between attempts while there is no space.
+    pub full_retry: Duration,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            file_bytes: 32 * 1024 * 1024,
+            entries_max: 128 * 1024,
+            sync: SyncMode::Always,
+            settle_delay: Duration::from_millis(200),
+            full_retry: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A file that is full and synced to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedFile {
+    /// Its number.
+    pub generation: u64,
+    /// Where it starts.
+    pub start: Lsn,
+    /// Where its last frame ends.
+    pub end: Lsn,
+    /// The queues to which messages in it went, sorted.
+    pub queues: Vec<QueueId>,
+    /// Bytes up to its end.
+    pub bytes: u64,
+}
+
+/// What the journal has done since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalStats {
+    /// Bytes written, large bodies and padding included.
+    pub written_bytes: u64,
+    /// Frames written.
+    pub frames: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Syncs of frames.
+    pub syncs: u64,
+}
+
+/// Why a record cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Its file was let go of: it is somewhere else now, or settled.
+    #[error("the journal file is gone")]
+    Recycled,
+    /// The journal failed before it was written.
+    #[error("it was never written")]
+    NotWritten,
+    /// It is not what was written.
+    #[error("damaged: {0}")]
+    Damaged(#[from] Damage),
+    /// The system's error.
+    #[error("{0}")]
+    Io(String),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Damaged(Damage::Cut),
+            _ => Self::Io(error.to_string()),
+        }
+    }
+}
+
+type OnSeal = Arc<dyn Fn() + Send + Sync>;
+
+/// What appenders, readers and the writer share.
+struct Shared {
+    options: JournalOptions,
+    input: Mutex<Input>,
+    /// Wakes the writer.
+    work: Condvar,
+    written: AtomicU64,
+    synced: AtomicU64,
+    /// Set last when the journal ends, before those who wait are told.
+    failure: Mutex<Option<StoreError>>,
+    has_failed: AtomicBool,
+    is_full: AtomicBool,
+    backlog_bytes: AtomicU64,
+    waiters: Waiters,
+    files: Files,
+    blobs: Blobs,
+    on_seal: Mutex<Option<OnSeal>>,
+    written_bytes: AtomicU64,
+    frames: AtomicU64,
+    records: AtomicU64,
+    syncs: AtomicU64,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("options", &self.options)
+            .field("written", &self.written)
+            .field("synced", &self.synced)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn synced(&self) -> SyncedLsn {
+        SyncedLsn(Lsn(self.synced.load(Ordering::Acquire)))
+    }
+
+    fn written(&self) -> WrittenLsn {
+        WrittenLsn(Lsn(self.written.load(Ordering::Acquire)))
+    }
+
+    fn confirmable(&self) -> Lsn {
+        match self.options.sync {
+            SyncMode::Always => self.synced().0,
+            SyncMode::Interval(_) | SyncMode::Never => self.written().0,
+        }
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        match self.has_failed.load(Ordering::Acquire) {
+            true => self.failure.lock().clone(),
+            false => None,
+        }
+    }
+
+    fn count_appended(&self, bytes: u64) {
+        self.backlog_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn count_written(&self, batch: &Batch) {
+        let held_bytes = batch.held_bytes();
+        self.backlog_bytes.fetch_sub(held_bytes, Ordering::Relaxed);
+        let bytes = batch.bytes.len() as u64 + batch.blob_bytes;
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        let records = u64::from(batch.records);
+        self.records.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Ends the journal: nothing more is written, those who wait hear why.
+    fn fail(&self, failure: StoreError, due: &mut Due) {
+        {
+            let mut input = self.input.lock();
+            input.has_failed = true;
+            input.discard();
+        }
+        self.backlog_bytes.store(0, Ordering::Relaxed);
+        self.is_full.store(false, Ordering::Relaxed);
+        *self.failure.lock() = Some(failure.clone());
+        self.has_failed.store(true, Ordering::Release);
+        self.waiters.failed(failure, due);
+    }
+
+    /// Lets the writer write, and with `is_strict` also sync, what is appended before `lsn`.
+    fn want(&self, lsn: Lsn, is_strict: bool) {
+        let mut input = self.input.lock();
+        if lsn.0 > input.gathered.base && input.has_records() {
+            input.is_wanted = true;
+        }
+        if is_strict {
+            input.sync_through = input.sync_through.max(lsn.0);
+        }
+        if (input.is_wanted || is_strict) && std::mem::take(&mut input.writer_sleeps) {
+            self.work.notify_one();
+        }
+    }
+
+    fn when(&self, until: Until, lsn: Lsn, done: waiters::Done) {
+        let known = self.waiters.add(until, lsn, done, || {
+            let reached = match until {
+                Until::Confirmable => self.confirmable(),
+                Until::Synced => self.synced().0,
+            };
+            match reached >= lsn {
+                true => Some(Ok(())),
+                false => self.failure().map(Err),
+            }
+        });
+        match known {
+            Some((done, outcome)) => waiters::call(done, outcome),
+            None => self.want(lsn, until == Until::Synced),
+        }
+    }
+}
+
+/// The journal of a node. See the module.
+#[derive(Debug)]
+pub struct Journal {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Journal {
+    /// Goes on behind what [`replay`] found, in a file of its own, and starts the thread `journal`.
+    ///
+    /// # Errors
+    /// A file cannot be made. That there is no space is none: see [`Journal::is_full`].
+    pub fn start(
+        disk: Arc<dyn Disk>,
+        data_folder: &Path,
+        recovered: Recovered,
+        options: JournalOptions,
+    ) -> Result<Arc<Self>, StoreError> {
+        let folder = data_folder.join(FOLDER);
+        disk.make_folder(&folder)
+            .and_then(|()| disk.sync_folder(data_folder))
+            .map_err(StoreError::io("create", &folder))?;
+        let files = Files::new(disk.clone(), folder.clone(), options.file_bytes);
+        files
+            .adopt(recovered.files, recovered.unused)
+            .map_err(StoreError::io("use", &folder))?;
+        let header = recovered.next;
+        // Usually the last frame of a file still fits into what is reserved.
+        let full = Full {
+            bytes: options.file_bytes - options.file_bytes / 16,
+            entries: options.entries_max,
+        };
+        let shared = Arc::new(Shared {
+            options,
+            input: Mutex::new(Input::new(header, full)),
+            work: Condvar::new(),
+            written: AtomicU64::new(header.start.0),
+            synced: AtomicU64::new(header.start.0),
+            failure: Mutex::default(),
+            has_failed: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            backlog_bytes: AtomicU64::new(0),
+            waiters: Waiters::default(),
+            files,
+            blobs: Blobs::open(disk, data_folder)?,
+            on_seal: Mutex::default(),
+            written_bytes: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
+            records: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+        });
+        let mut writer = Writer::new(shared.clone(), header.first_number);
+        writer.begin_file(header)?;
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(|| writer.run())
+            .map_err(StoreError::io("start a thread for", &folder))?;
+        Ok(Arc::new(Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// Holds the input, to append to it. Hold it briefly: while it is held, no other method may be called on this thread.
+    pub fn append(&self) -> Appender<'_> {
+        Appender::new(&self.shared)
+    }
+
+    /// What must be synced so that everything appended so far, by anyone, is durable. Not for the holder of an [`Appender`],
+    /// which has the same.
+    pub fn end(&self) -> Lsn {
+        self.shared.input.lock().end()
+    }
+
+    /// What survives a power cut.
+    pub fn synced(&self) -> SyncedLsn {
+        self.shared.synced()
+    }
+
+    /// What was handed to the system.
+    pub fn written(&self) -> WrittenLsn {
+        self.shared.written()
+    }
+
+    /// What confirms wait for: synced, or in the relaxed modes written.
+    pub fn confirmable(&self) -> Lsn {
+        self.shared.confirmable()
+    }
+
+    /// Calls `done` once [`Journal::confirmable`] has reached `lsn` (see [`Appender::end`]), or with the failure; on the journal's thread, or
+    /// at once on this one. Lets the writer write it now.
+    pub fn when_synced(&self, lsn: Lsn, done: Box<dyn FnOnce(Result<(), StoreError>) + Send>) {
+        self.shared.when(Until::Confirmable, lsn, done);
+    }
+
+    /// Wakes `waker` once, when [`Journal::confirmable`] next advances or the journal fails. Whoever registers looks at
+    /// both afterwards: what came before is not told.
+    pub fn wake_after_sync(&self, waker: &Waker) {
+        self.shared.waiters.add_waker(waker);
+    }
+
+    /// Why nothing is stored any more.
+    pub fn failure(&self) -> Option<StoreError> {
+        self.shared.failure()
+    }
+
+    /// Whether it waits for space on the disk.
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are appended and not written, large bodies included.
+    pub fn backlog_bytes(&self) -> u64 {
+        self.shared.backlog_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A record as it was appended, checked in all its parts. Never waits for the writer: what is not written yet comes from memory.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read(&self, lsn: Lsn, bytes: u32) -> Result<Vec<u8>, ReadError> {
+        let bytes = bytes as usize;
+        if let Some(record) = self.in_memory(|batch| batch.get(lsn, bytes).map(<[u8]>::to_vec)) {
+            return Ok(checked(record, lsn)?);
+        }
+        let result = self.read_file(lsn, bytes);
+        // What a file holds that was used again meanwhile is no damage.
+        match result {
+            Err(ReadError::Damaged(_) | ReadError::Io(_))
+                if self.shared.files.find(lsn).is_none() =>
+            {
+                Err(ReadError::Recycled)
+            }
+            result => result,
+        }
+    }
+
+    fn read_file(&self, lsn: Lsn, bytes: usize) -> Result<Vec<u8>, ReadError> {
+        if lsn.0.saturating_add(bytes as u64) > self.written().0.0 {
+            return Err(ReadError::NotWritten);
+        }
+        let found = self.shared.files.find(lsn);
+        let (file, offset) = found.ok_or(ReadError::Recycled)?;
+        let mut record = vec![0; bytes];
+        file.read_exact_at(&mut record, offset)?;
+        Ok(checked(record, lsn)?)
+    }
+
+    /// The body of a message whose record names a file for it, checked.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read_blob(&self, blob: BlobRef) -> Result<Bytes, ReadError> {
+        match self.in_memory(|batch| batch.blob(blob.blob).cloned()) {
+            Some(body) => Ok(body),
+            None => self.shared.blobs.read(blob),
+        }
+    }
+
+    /// The files of large bodies.
+    pub fn blobs(&self) -> &Blobs {
+        &self.shared.blobs
+    }
+
+    /// Files that are full and synced, the oldest first.
+    pub fn sealed(&self) -> Vec<SealedFile> {
+        self.shared.files.sealed()
+    }
+
+    /// Lets go of a full file: nothing in it is needed any more, and the catalogue says durably that replay begins behind it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn recycle(&self, generation: u64) -> Result<(), StoreError> {
+        self.shared.files.recycle(generation)
+    }
+
+    /// Has `on_seal` called on the journal's thread whenever a file is full. It must be brief.
+    pub fn set_on_seal(&self, on_seal: Box<dyn Fn() + Send + Sync>) {
+        *self.shared.on_seal.lock() = Some(on_seal.into());
+    }
+
+    /// Waits until everything that was appended is synced, whatever the mode. Not for the journal's own thread.
+    ///
+    /// # Errors
+    /// The journal has failed.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let end = self.end();
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let done = move |outcome| {
+            let _ = sender.send(outcome);
+        };
+        self.shared.when(Until::Synced, end, Box::new(done));
+        receiver.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// Writes and syncs what was appended and ends the thread. Gives the end, for the mark of a clean stop. What waits for
+    /// space fails.
+    ///
+    /// # Errors
+    /// The journal has failed; [`StoreError::Closed`] if it was closed before.
+    pub fn close(&self) -> Result<Lsn, StoreError> {
+        let thread = self.thread.lock().take().ok_or(StoreError::Closed)?;
+        {
+            let mut input = self.shared.input.lock();
+            input.is_closing = true;
+            input.writer_sleeps = false;
+        }
+        self.shared.work.notify_one();
+        if thread.thread().id() != std::thread::current().id() {
+            // Its panics end as a failure.
+            let _ = thread.join();
+        }
+        match self.shared.failure() {
+            None | Some(StoreError::Closed) => Ok(self.synced().0),
+            Some(failure) => Err(failure),
+        }
+    }
+
+    /// What it has done since it was started.
+    pub fn stats(&self) -> JournalStats {
+        JournalStats {
+            written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
+            frames: self.shared.frames.load(Ordering::Relaxed),
+            records: self.shared.records.load(Ordering::Relaxed),
+            syncs: self.shared.syncs.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Looks into what is not written yet.
+    fn in_memory<T>(&self, look: impl Fn(&Batch) -> Option<T>) -> Option<T> {
+        let in_flight = {
+            let input = self.shared.input.lock();
+            if let Some(found) = look(&input.gathered) {
+                return Some(found);
+            }
+            input.in_flight.clone()?
+        };
+        look(&in_flight)
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}
+
+fn checked(record: Vec<u8>, lsn: Lsn) -> Result<Vec<u8>, Damage> {
+    let head = Head::parse(&record, lsn.0)?;
+    if head.record_bytes() != record.len() {
+        return Err(Damage::Cut);
+    }
+    head.check_body(&record)?;
+    Ok(record)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,328 @@
+//! The journal's thread: it alone writes.
+//!
+//! In: what gathered in the input. Out: frames on disk, positions as they advance, failures. What a record means is not known here.
+//!
+//! It takes all that has gathered, writes it, syncs it, tells who waited; meanwhile the next frame gathers. There is no other
+//! delay. An error is handled in one of two ways: when there is no space, nothing is lost, and the same write is tried again
+//! until there is; any other error of a write and every error of a sync ends the journal for good, because nothing is known
+//! then of what the disk holds, and a second sync would tell nothing.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::files::{QueueList, path_of};
+use super::format::FileHeader;
+use super::input::{Batch, Input};
+use super::waiters::Due;
+use super::{Lsn, SealedFile, Shared, SyncMode};
+use crate::store::StoreError;
+use crate::store::disk::DiskFile;
+
+/// After this time without work the buffers are given back.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// What is to be done next.
+enum Work {
+    /// A frame was taken, and is to be written.
+    Frame,
+    /// What is written is to be synced.
+    Sync,
+    /// Nothing came for a while.
+    Idle,
+    /// Everything is written, and no more will come.
+    End,
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    /// The frame that is being written; empty otherwise.
+    batch: Arc<Batch>,
+    current: Option<Current>,
+    /// Of the current file.
+    queues: QueueList,
+    written_number: u64,
+    synced_number: u64,
+    synced_at: Instant,
+    is_idle: bool,
+    due: Due,
+}
+
+struct Current {
+    header: FileHeader,
+    file: Arc<dyn DiskFile>,
+}
+
+impl Writer {
+    /// A writer whose first frame will have `first_number`.
+    pub(super) fn new(shared: Arc<Shared>, first_number: u64) -> Self {
+        Self {
+            shared,
+            batch: Arc::default(),
+            current: None,
+            queues: QueueList::default(),
+            written_number: first_number - 1,
+            synced_number: first_number - 1,
+            synced_at: Instant::now(),
+            is_idle: false,
+            due: Due::default(),
+        }
+    }
+
+    /// Begins the first file before there is anything to write, so that an error shows at start.
+    pub(super) fn begin_file(&mut self, header: FileHeader) -> Result<(), StoreError> {
+        let file = self.shared.files.begin(&header);
+        match file {
+            Ok(file) => self.current = Some(Current { header, file }),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(error) => {
+                let path = path_of(self.shared.files.folder(), header.generation);
+                return Err(StoreError::io("create", &path)(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Works until the journal is closed or has failed.
+    pub(super) fn run(mut self) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.work()));
+        let failure = match outcome {
+            Ok(Ok(())) => StoreError::Closed,
+            Ok(Err(failure)) => failure,
+            Err(_) => StoreError::Io {
+                action: "write",
+                path: self.shared.files.folder().to_owned(),
+                reason: "a panic of the journal's thread; this is a defect".to_owned(),
+            },
+        };
+        if failure != StoreError::Closed {
+            tracing::error!(%failure, "nothing more can be stored; free or replace the disk, then restart haremq");
+        }
+        self.shared.fail(failure, &mut self.due);
+    }
+
+    fn work(&mut self) -> Result<(), StoreError> {
+        loop {
+            match self.next_work() {
+                Work::Frame => {
+                    self.write_frame()?;
+                    self.finish_frame();
+                }
+                Work::Sync => {
+                    self.sync()?;
+                    self.tell();
+                }
+                Work::Idle => {
+                    self.is_idle = true;
+                    self.spare_batch().clear(true);
+                    self.shared.input.lock().gathered.clear_if_empty();
+                }
+                Work::End => return self.sync(),
+            }
+        }
+    }
+
+    /// Waits for something to do. A frame is taken here, under the same lock that found it.
+    fn next_work(&mut self) -> Work {
+        // Not the field: the lock must not borrow the writer.
+        let shared = self.shared.clone();
+        let mut input = shared.input.lock();
+        loop {
+            let now = Instant::now();
+            let due = input
+                .gathering_since
+                .map(|since| since + shared.options.settle_delay);
+            let is_due = due.is_some_and(|due| due <= now);
+            let must_write = input.is_wanted || input.is_closing || input.has_enough() || is_due;
+            if input.has_records() && must_write {
+                self.take(&mut input);
+                return Work::Frame;
+            }
+            let sync_due = self.sync_due();
+            let is_sync_wanted = input.sync_through > shared.synced.load(Ordering::Relaxed);
+            if self.is_unsynced() && (is_sync_wanted || sync_due.is_some_and(|due| due <= now)) {
+                return Work::Sync;
+            }
+            if input.is_closing {
+                return Work::End;
+            }
+            let idle_due = (!self.is_idle).then(|| now + IDLE);
+            input.writer_sleeps = true;
+            match [due, sync_due, idle_due].into_iter().flatten().min() {
+                Some(until) => {
+                    let timed_out = shared.work.wait_until(&mut input, until).timed_out();
+                    if timed_out && idle_due == Some(until) {
+                        input.writer_sleeps = false;
+                        return Work::Idle;
+                    }
+                }
+                None => shared.work.wait(&mut input),
+            }
+            input.writer_sleeps = false;
+        }
+    }
+
+    fn take(&mut self, input: &mut Input) {
+        self.is_idle = false;
+        let synced_number = self.synced_number;
+        input.take(self.spare_batch(), synced_number, new_seed);
+        input.in_flight = Some(self.batch.clone());
+    }
+
+    /// The batch to be filled, a new one if a reader still has the last.
+    fn spare_batch(&mut self) -> &mut Batch {
+        if Arc::get_mut(&mut self.batch).is_none() {
+            self.batch = Arc::default();
+        }
+        Arc::make_mut(&mut self.batch)
+    }
+
+    fn write_frame(&mut self) -> Result<(), StoreError> {
+        let batch = self.batch.clone();
+        if !batch.blobs.is_empty() {
+            let blobs = &self.shared.blobs;
+            self.with_space("write", blobs.folder(), || blobs.write(&batch.blobs))?;
+        }
+        let header = batch.file;
+        let (file, path) = match &self.current {
+            Some(current) => (
+                current.file.clone(),
+                path_of(self.shared.files.folder(), current.header.generation),
+            ),
+            None => {
+                let path = path_of(self.shared.files.folder(), header.generation);
+                let begin = || self.shared.files.begin(&header);
+                let file = self.with_space("create", &path, begin)?;
+                self.current = Some(Current {
+                    header,
+                    file: file.clone(),
+                });
+                (file, path)
+            }
+        };
+        let offset = batch.base - header.start.0;
+        let write = || file.write_all_at(&batch.bytes, offset);
+        self.with_space("write", &path, write)?;
+        self.written_number = batch.number;
+        self.queues.extend(&batch.queues);
+        self.shared.written.store(batch.end(), Ordering::Release);
+        self.shared.count_written(&batch);
+
+        let is_sync_due = match self.shared.options.sync {
+            SyncMode::Always => true,
+            SyncMode::Interval(_) | SyncMode::Never => {
+                self.sync_due().is_some_and(|due| due <= Instant::now())
+            }
+        };
+        if is_sync_due || batch.ends_file {
+            self.sync()?;
+        }
+        if batch.ends_file {
+            self.seal(batch.end());
+        }
+        Ok(())
+    }
+
+    /// Lets go of the frame's buffer, and tells who waited.
+    fn finish_frame(&mut self) {
+        self.shared.input.lock().in_flight = None;
+        self.tell();
+        self.spare_batch().clear(false);
+    }
+
+    fn tell(&mut self) {
+        let (confirmable, synced) = (self.shared.confirmable(), self.shared.synced());
+        self.shared
+            .waiters
+            .advanced(confirmable, synced.0, &mut self.due);
+    }
+
+    fn is_unsynced(&self) -> bool {
+        self.synced_number < self.written_number
+    }
+
+    /// When what is written is to be synced, in the mode that has an interval.
+    fn sync_due(&self) -> Option<Instant> {
+        match self.shared.options.sync {
+            SyncMode::Interval(interval) if self.is_unsynced() => Some(self.synced_at + interval),
+            _ => None,
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        if !self.is_unsynced() {
+            return Ok(());
+        }
+        if let Some(current) = &self.current {
+            current.file.sync_data().map_err(|error| {
+                let path = path_of(self.shared.files.folder(), current.header.generation);
+                StoreError::io("sync", &path)(error)
+            })?;
+        }
+        self.synced_number = self.written_number;
+        if let SyncMode::Interval(_) = self.shared.options.sync {
+            self.synced_at = Instant::now();
+        }
+        let written = self.shared.written.load(Ordering::Relaxed);
+        self.shared.synced.store(written, Ordering::Release);
+        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn seal(&mut self, end: u64) {
+        let Some(current) = self.current.take() else {
+            return;
+        };
+        self.shared.files.seal(SealedFile {
+            generation: current.header.generation,
+            start: current.header.start,
+            end: Lsn(end),
+            queues: self.queues.take(),
+            bytes: end - current.header.start.0,
+        });
+        let on_seal = self.shared.on_seal.lock().clone();
+        if let Some(on_seal) = on_seal {
+            on_seal();
+        }
+    }
+
+    /// Does something that may find no space, again and again until there is some or the journal is closed.
+    fn with_space<T>(
+        &self,
+        action: &'static str,
+        path: &Path,
+        attempt: impl Fn() -> io::Result<T>,
+    ) -> Result<T, StoreError> {
+        let shared = &self.shared;
+        loop {
+            let error = match attempt() {
+                Ok(done) => {
+                    if shared.is_full.swap(false, Ordering::Relaxed) {
+                        tracing::info!(path = %path.display(), "there is space again, the journal goes on");
+                    }
+                    return Ok(done);
+                }
+                Err(error) => error,
+            };
+            let mut input = shared.input.lock();
+            if error.kind() != io::ErrorKind::StorageFull || input.is_closing {
+                return Err(StoreError::io(action, path)(error));
+            }
+            if !shared.is_full.swap(true, Ordering::Relaxed) {
+                tracing::warn!(path = %path.display(), "no space left: nothing is confirmed until there is; nothing is lost");
+            }
+            shared.work.wait_for(&mut input, shared.options.full_retry);
+        }
+    }
+}
+
+/// A number that nobody can guess, or at least one that is not used twice.
+pub(super) fn new_seed() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_nanos() as u64)
+    })
+}
