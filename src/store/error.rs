@@ -93,7 +93,9 @@ pub enum StoreError {
         reason: String,
     },
     /// Messages could not be moved out of the journal.
-    #[error("messages cannot be moved out of the journal: {reason}; nothing is lost, the journal keeps them")]
+    #[error(
+        "messages cannot be moved out of the journal: {reason}; nothing is lost, the journal keeps them"
+    )]
     Checkpoint {
         /// Why.
         reason: String,

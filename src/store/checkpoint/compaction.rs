@@ -21,7 +21,10 @@ impl Checkpointer {
             let Some(queue) = self.to_compact.pop_first() else {
                 break;
             };
-            let candidates = self.shared.owners.with_log(queue, |log| log.compaction_candidates(left));
+            let candidates = self
+                .shared
+                .owners
+                .with_log(queue, |log| log.compaction_candidates(left));
             let candidates = candidates.unwrap_or_default();
             if candidates.len() == left {
                 self.to_compact.insert(queue);
@@ -55,7 +58,7 @@ impl Checkpointer {
         unsynced.begin(new, 0);
         let written = self.rewrite(candidate, new, &mut unsynced);
         let written = written.and_then(|written| {
-            unsynced.sync(&self.shared)?;
+            self.sync(&mut unsynced)?;
             Ok(written)
         });
         let done = match written {
@@ -75,7 +78,10 @@ impl Checkpointer {
                 return Err(failure);
             }
         };
-        let is_taken = self.shared.owners.with_log(queue, |log| log.compacted(done));
+        let is_taken = self
+            .shared
+            .owners
+            .with_log(queue, |log| log.compacted(done));
         if is_taken == Some(true) {
             Counters::add(&self.shared.counters.compactions, 1);
         } else {

@@ -98,6 +98,8 @@ pub(in crate::store) struct Checkpointer {
     dead: Vec<SegmentId>,
     /// Files without rows that could not be removed yet.
     leftovers: Vec<SegmentId>,
+    /// Folders were made that may not be durable.
+    has_made_folders: bool,
     /// Bodies that a queue needs no more, until the commit that makes this durable.
     freed_blobs: Vec<(QueueId, u64)>,
     /// Queues whose segments may be worth writing anew.
@@ -118,6 +120,7 @@ impl Checkpointer {
             has_orphans: true,
             dead: Vec::new(),
             leftovers: Vec::new(),
+            has_made_folders: false,
             freed_blobs: Vec::new(),
             to_compact: BTreeSet::new(),
             uncompactable: HashSet::new(),

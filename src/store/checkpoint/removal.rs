@@ -47,9 +47,9 @@ impl Checkpointer {
         if !writes.is_empty() {
             shared.rows.commit(writes, self.checkpoint)?;
         }
-        let freed = removals.iter().flat_map(|(queue, removal)| {
-            removal.blobs.iter().map(|blob| (*queue, *blob))
-        });
+        let freed = removals
+            .iter()
+            .flat_map(|(queue, removal)| removal.blobs.iter().map(|blob| (*queue, *blob)));
         self.freed_blobs.extend(freed);
         Ok(())
     }
@@ -62,9 +62,7 @@ fn remove_files(shared: &Shared, queue: QueueId, removal: &Removal) -> Result<()
     }
     let folder = shared.files.queue_folder(queue);
     let disk = shared.files.disk();
-    let paths = disk
-        .list(&folder)
-        .map_err(Failure::io("read", &folder))?;
+    let paths = disk.list(&folder).map_err(Failure::io("read", &folder))?;
     for path in &paths {
         disk.remove(path).map_err(Failure::io("remove", path))?;
     }

@@ -32,7 +32,12 @@ impl Checkpointer {
         if shared.journal.is_full() {
             return Err(Failure::Full("the journal waits for space".to_owned()));
         }
-        let changed: BTreeSet<QueueId> = shared.dirty.take().into_iter().chain(queues.iter().copied()).collect();
+        let changed: BTreeSet<QueueId> = shared
+            .dirty
+            .take()
+            .into_iter()
+            .chain(queues.iter().copied())
+            .collect();
         let mut writes = Vec::new();
         let mut dead = Vec::new();
         let mut known = Lsn::default();
@@ -87,7 +92,9 @@ impl Checkpointer {
         sync_folders(&**shared.files.disk(), shared.files.folder(), &folders)?;
         Counters::add(&shared.counters.removed_files, self.dead.len() as u64);
         for id in self.dead.drain(..) {
-            shared.owners.with_log(id.queue, |log| log.segment_removed(id));
+            shared
+                .owners
+                .with_log(id.queue, |log| log.segment_removed(id));
         }
         Ok(())
     }

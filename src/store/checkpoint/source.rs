@@ -98,7 +98,10 @@ impl<'a> Source<'a> {
     /// What lies at an entry's place, as far as it can be read: for the quarantine.
     pub(super) fn raw(&self, entry: &JournalEntry) -> Vec<u8> {
         let mut bytes = vec![0; entry.record_bytes as usize];
-        match self.file.read_exact_at(&mut bytes, entry.lsn.0 - self.start.0) {
+        match self
+            .file
+            .read_exact_at(&mut bytes, entry.lsn.0 - self.start.0)
+        {
             Ok(()) => bytes,
             Err(_) => Vec::new(),
         }

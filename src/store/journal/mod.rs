@@ -57,7 +57,7 @@ use waiters::{Due, Until, Waiters};
 use writer::Writer;
 
 use super::StoreError;
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::record::{BlobRef, Damage, Head};
 use crate::model::QueueId;
 
@@ -438,6 +438,12 @@ impl Journal {
         let mut record = vec![0; bytes];
         file.read_exact_at(&mut record, offset)?;
         Ok(checked(record, lsn)?)
+    }
+
+    /// The file that has a place, and where the place is in it: to read many records at once, unchecked. It must not be recycled
+    /// meanwhile, which only the caller does.
+    pub fn file_of(&self, lsn: Lsn) -> Option<(Arc<dyn DiskFile>, u64)> {
+        self.shared.files.find(lsn)
     }
 
     /// The body of a message whose record names a file for it, checked.

@@ -74,7 +74,9 @@ pub(super) fn adopt(
     let mut firsts: HashMap<u8, Position> = HashMap::new();
     for record in &queue.held {
         if let Held::Message(entry) = record {
-            let first = firsts.entry(entry.position.lane()).or_insert(entry.position);
+            let first = firsts
+                .entry(entry.position.lane())
+                .or_insert(entry.position);
             *first = entry.position.min(*first);
         }
     }
@@ -131,7 +133,10 @@ fn adopt_file(
             queue.find(FindingKind::Unreadable, detail);
         } else {
             remove(files, id)?;
-            let detail = format!("{} is removed, the journal has its {all} messages", path.display());
+            let detail = format!(
+                "{} is removed, the journal has its {all} messages",
+                path.display()
+            );
             queue.find(FindingKind::UnfinishedCheckpoint, detail);
         }
         return Ok(false);
@@ -165,7 +170,10 @@ fn adopt_file(
     })
     .map_err(StoreError::io("sync", &path))?;
     if !queue.log.adopt(found(id, bytes, &records)) {
-        let detail = format!("{} has what other files have, and is set aside", path.display());
+        let detail = format!(
+            "{} has what other files have, and is set aside",
+            path.display()
+        );
         quarantine.move_file(&path, "a segment without a row that overlaps others");
         queue.find(FindingKind::Unreadable, detail);
         return Ok(false);

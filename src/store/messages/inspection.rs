@@ -10,9 +10,7 @@ use super::report::FindingKind;
 use crate::model::Position;
 use crate::store::StoreError;
 use crate::store::disk::Access;
-use crate::store::queue_log::{
-    RowProblem, SegmentId, SegmentInfo, Span, segment_of_key,
-};
+use crate::store::queue_log::{RowProblem, SegmentId, SegmentInfo, Span, segment_of_key};
 use crate::store::segments::{Compacted, Found, SegmentFiles, compact, scan, spans};
 
 /// Compares a queue's rows with its files.
@@ -33,7 +31,10 @@ pub(super) fn inspect(
         };
         queue.find(FindingKind::RowDamaged, detail);
     }
-    let unusable: HashSet<SegmentId> = problems.iter().filter_map(|problem| problem.segment).collect();
+    let unusable: HashSet<SegmentId> = problems
+        .iter()
+        .filter_map(|problem| problem.segment)
+        .collect();
     let named: HashSet<SegmentId> = rows
         .iter()
         .filter_map(|(key, _)| segment_of_key(key))
@@ -41,11 +42,12 @@ pub(super) fn inspect(
         .collect();
     let is_there: HashSet<SegmentId> = listed_files.iter().map(|file| file.id).collect();
     for file in listed_files {
-        let is_other_version = |other: &&SegmentId| {
-            other.lane == file.id.lane && other.number == file.id.number
-        };
+        let is_other_version =
+            |other: &&SegmentId| other.lane == file.id.lane && other.number == file.id.number;
         if file.id.is_transient {
-            files.void(&file).map_err(StoreError::io("rename", &file.path))?;
+            files
+                .void(&file)
+                .map_err(StoreError::io("rename", &file.path))?;
         } else if named.contains(&file.id) {
             continue;
         } else if named.iter().any(|other| is_other_version(&other)) {
@@ -94,7 +96,11 @@ fn compare(
             .map_err(StoreError::io("cut", &path))?;
         queue.find(
             FindingKind::LongerThanRow,
-            format!("{} is cut from {bytes} to {} bytes", path.display(), info.bytes),
+            format!(
+                "{} is cut from {bytes} to {} bytes",
+                path.display(),
+                info.bytes
+            ),
         );
         return Ok(());
     }
@@ -149,9 +155,7 @@ fn copy(
         return Err(io::ErrorKind::InvalidData.into());
     };
     written.file.sync_data()?;
-    files
-        .disk()
-        .sync_folder(&files.queue_folder(new.queue))?;
+    files.disk().sync_folder(&files.queue_folder(new.queue))?;
     Ok(written.bytes)
 }
 
@@ -197,7 +201,10 @@ fn without(spans: &[Span], taken: &[Span]) -> Vec<Span> {
 }
 
 fn count(spans: &[Span]) -> u64 {
-    spans.iter().map(|span| span.last.0 - span.first.0 + 1).sum()
+    spans
+        .iter()
+        .map(|span| span.last.0 - span.first.0 + 1)
+        .sum()
 }
 
 /// Positions for people: the first few spans.

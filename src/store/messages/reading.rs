@@ -193,7 +193,8 @@ impl Reading<'_> {
                 };
                 match message {
                     Ok(Some(message)) => {
-                        let bytes = (body.len() + meta.blob.map_or(0, |blob| blob.bytes as usize)) as u64;
+                        let bytes =
+                            (body.len() + meta.blob.map_or(0, |blob| blob.bytes as usize)) as u64;
                         let read = ReadMessage {
                             position,
                             message: Arc::new(message),
@@ -233,7 +234,10 @@ impl Reading<'_> {
         let Some(first) = live.first().map(|span| span.first) else {
             return;
         };
-        let is_known = self.shared.owners.with_log(id.queue, |log| log.segment(id).is_some());
+        let is_known = self
+            .shared
+            .owners
+            .with_log(id.queue, |log| log.segment(id).is_some());
         let is_gone = matches!(
             error.kind(),
             io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
@@ -311,11 +315,15 @@ impl Reading<'_> {
         position: Option<Position>,
         reason: &str,
     ) {
-        self.shared.quarantine_segment(segment, range, position, reason);
+        self.shared
+            .quarantine_segment(segment, range, position, reason);
     }
 
     fn is_live(&self, position: Position) -> bool {
-        let is_live = self.shared.owners.with_log(self.queue, |log| log.is_live(position));
+        let is_live = self
+            .shared
+            .owners
+            .with_log(self.queue, |log| log.is_live(position));
         is_live.unwrap_or(false)
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::BlobHolders;
 use super::adoption::{Candidate, Held, adopt};
 use super::inspection::inspect;
 use super::options::MessageOptions;
@@ -15,7 +16,6 @@ use super::owners::Owners;
 use super::report::{Counters, Finding, FindingKind};
 use super::shared::Shared;
 use super::store::{MessageStore, RecoveredLog};
-use super::BlobHolders;
 use crate::model::{QueueId, WallMs};
 use crate::store::disk::Disk;
 use crate::store::journal::{Journal, Lsn};
@@ -92,6 +92,13 @@ impl MessageRecovery {
             .files
             .list()
             .map_err(StoreError::io("read", recovery.files.folder()))?;
+        // Folders that a process made which was killed before it synced.
+        if !folders.is_empty() {
+            for folder in [recovery.files.folder(), data_folder] {
+                let synced = recovery.files.disk().sync_folder(folder);
+                synced.map_err(StoreError::io("sync", folder))?;
+            }
+        }
         recovery.folders.extend(folders);
         let mut files_of: HashMap<QueueId, Vec<_>> = HashMap::new();
         for file in found {
@@ -152,7 +159,8 @@ impl MessageRecovery {
                 self.queue(*queue).replay(held);
             }
             Content::Requeued { queue, counts } => {
-                self.queue(*queue).replay(Held::Requeued(lsn, counts.clone()));
+                self.queue(*queue)
+                    .replay(Held::Requeued(lsn, counts.clone()));
             }
             Content::Definitions => {}
         }
@@ -192,7 +200,11 @@ impl MessageRecovery {
                 );
                 queue.log.rows_not_written();
                 let rows = queue.log.take_rows(end);
-                writes.extend(rows.puts.into_iter().map(|(key, value)| RowWrite::Put { key, value }));
+                writes.extend(
+                    rows.puts
+                        .into_iter()
+                        .map(|(key, value)| RowWrite::Put { key, value }),
+                );
             }
         }
         if !writes.is_empty() {

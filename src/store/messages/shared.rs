@@ -12,11 +12,11 @@ use super::options::MessageOptions;
 use super::owners::Owners;
 use super::report::Counters;
 use crate::model::{Position, QueueId};
+use crate::store::RowStore;
 use crate::store::journal::Journal;
 use crate::store::quarantine::{Piece, Quarantine};
 use crate::store::queue_log::{DirtyQueues, Removal};
 use crate::store::segments::{OpenSegment, SegmentFiles};
-use crate::store::RowStore;
 
 /// The parts of the message store.
 pub(in crate::store) struct Shared {

@@ -43,7 +43,9 @@ pub struct Scanned {
 impl Scanned {
     /// Where the last sound record ends.
     pub fn end(&self) -> u64 {
-        self.records.last().map_or(HEADER_BYTES, |record| record.end)
+        self.records
+            .last()
+            .map_or(HEADER_BYTES, |record| record.end)
     }
 }
 
@@ -92,7 +94,9 @@ fn scan_records(file: &dyn DiskFile, id: SegmentId, end: u64) -> io::Result<Scan
                     position,
                     offset,
                     end,
-                    body_bytes: meta.blob.map_or(head.body().len() as u32, |blob| blob.bytes),
+                    body_bytes: meta
+                        .blob
+                        .map_or(head.body().len() as u32, |blob| blob.bytes),
                     may_expire: target.deadline_ms != WallMs::MAX,
                     blob: meta.blob.map(|blob| blob.blob),
                 });

@@ -41,7 +41,11 @@ fn put(writer: &mut SegmentWriter, sequence: u64) {
     let target = Target {
         queue: ID.queue,
         position: position(sequence),
-        deadline_ms: if sequence.is_multiple_of(2) { WallMs::MAX } else { 99 },
+        deadline_ms: if sequence.is_multiple_of(2) {
+            WallMs::MAX
+        } else {
+            99
+        },
         is_transient: false,
     };
     writer
@@ -97,13 +101,24 @@ fn positions_are_found_in_sealed_and_growing_files() {
     for seal in [false, true] {
         let (files, bytes) = written(&disk(), 900, seal);
         for _ in 0..2 {
-            let seen = read(&files, bytes, seal, &[span(2, 2), span(4, 5), span(898, 899)]);
+            let seen = read(
+                &files,
+                bytes,
+                seal,
+                &[span(2, 2), span(4, 5), span(898, 899)],
+            );
             assert_eq!(seen, ["2", "4", "5", "898", "899"]);
         }
         assert_eq!(read(&files, bytes, seal, &[]), Vec::<String>::new());
         let all = read(&files, bytes, seal, &[span(1, 900)]);
         let expected: Vec<String> = (1..=900_u64)
-            .map(|n| if n.is_multiple_of(3) { format!("-{n}") } else { n.to_string() })
+            .map(|n| {
+                if n.is_multiple_of(3) {
+                    format!("-{n}")
+                } else {
+                    n.to_string()
+                }
+            })
             .collect();
         assert_eq!(all, expected);
     }
@@ -146,7 +161,10 @@ fn a_growing_file_goes_on_behind_what_counts() {
     assert_eq!(writer.messages(), 8);
     let grown = writer.finish(&files, true).unwrap();
     assert_eq!(file.len().unwrap(), grown.bytes);
-    assert_eq!(read(&files, grown.bytes, true, &[span(10, 11)]), ["10", "11"]);
+    assert_eq!(
+        read(&files, grown.bytes, true, &[span(10, 11)]),
+        ["10", "11"]
+    );
     let scanned = scan(&*file, ID, grown.bytes).unwrap();
     assert!(scanned.is_sealed && scanned.damaged.is_empty());
     assert_eq!(scanned.records.len(), 8);
@@ -184,7 +202,8 @@ fn every_damaged_byte_costs_one_record_at_most() {
                 .any(|seen| *seen == format!("!{sequence}") || *seen == format!("-{sequence}"))
         };
         assert!(
-            all.into_iter().all(|sequence| good.contains(&sequence) || told(sequence)),
+            all.into_iter()
+                .all(|sequence| good.contains(&sequence) || told(sequence)),
             "byte {at}: {seen:?}"
         );
         disk.damage(&path, |content| content.copy_from_slice(&whole));
@@ -261,7 +280,11 @@ fn a_compacted_file_has_what_lives() {
     assert!(written.bytes < 16 * 1024);
     let scanned = scan(&*written.file, new, written.bytes).unwrap();
     assert!(scanned.is_sealed);
-    let found: Vec<Position> = scanned.records.iter().map(|record| record.position).collect();
+    let found: Vec<Position> = scanned
+        .records
+        .iter()
+        .map(|record| record.position)
+        .collect();
     assert_eq!(spans(found), live);
 
     disk.damage(&files.path(ID), |content| content[100] ^= 1);

@@ -47,11 +47,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// The system's.
-    pub fn create(
-        files: &SegmentFiles,
-        id: SegmentId,
-        mut buffer: Vec<u8>,
-    ) -> io::Result<Self> {
+    pub fn create(files: &SegmentFiles, id: SegmentId, mut buffer: Vec<u8>) -> io::Result<Self> {
         files.forget(id);
         let file = files.disk().open(&files.path(id), Access::Create)?;
         if file.len()? > 0 {

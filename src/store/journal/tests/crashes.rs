@@ -150,7 +150,11 @@ impl World {
             let (queue, position) = (self.random.below(3), self.position);
             let what = match self.random.below(5) {
                 0 => {
-                    let runs = [(Position(position), 1 + self.random.below(9))];
+                    let runs = [crate::store::record::Run {
+                        first: Position(position),
+                        count: 1 + self.random.below(9) as u32,
+                        body_bytes: 0,
+                    }];
                     appender.settled(QueueId(queue), &runs);
                     let queue = QueueId(queue);
                     let runs = runs.to_vec();

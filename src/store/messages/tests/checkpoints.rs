@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::support::{Node, Sizes, folder};
 use crate::model::Position;
 use crate::store::disk::faulty::Operation;
-use crate::store::disk::{FaultyDisk, SimDisk};
+use crate::store::disk::{Disk as _, FaultyDisk, SimDisk};
 
 const FILLER: u64 = 99;
 
@@ -19,15 +19,13 @@ fn start(disk: &SimDisk, queues: &[u64]) -> Node {
     Node::start(Arc::new(disk.clone()), &Sizes::default(), queues)
 }
 
-/// Files of segments and bodies.
+/// Files of segments and bodies, as far as there is a way to them.
 fn files(disk: &SimDisk) -> Vec<PathBuf> {
-    let paths = disk.paths().into_iter();
-    paths
-        .filter(|path| {
-            let path = path.to_string_lossy();
-            path.ends_with(".seg") || path.ends_with(".tmp") || path.contains("/blobs/")
-        })
-        .collect()
+    let mut files = disk.list(&folder().join("blobs")).unwrap();
+    for queue in disk.list(&folder().join("queues")).unwrap() {
+        files.extend(disk.list(&queue).unwrap());
+    }
+    files
 }
 
 #[test]
@@ -39,7 +37,10 @@ fn what_waits_moves_to_segments_and_is_read_from_there() {
     node.seal(FILLER);
     node.store.checkpoint_now().unwrap();
     let figures = node.figures(1);
-    assert_eq!((figures.journal_messages, figures.segment_messages), (0, 300));
+    assert_eq!(
+        (figures.journal_messages, figures.segment_messages),
+        (0, 300)
+    );
     assert!(figures.segments >= 2, "a segment has a size");
     assert!(node.journal.sealed().is_empty());
     for bytes_max in [1, 5000, 1 << 30] {
@@ -51,7 +52,10 @@ fn what_waits_moves_to_segments_and_is_read_from_there() {
     let node = start(&disk.lose_unsynced(), &[1, FILLER]);
     assert_eq!(node.labels(), Vec::<&str>::new());
     assert_eq!(node.read_all(1, 0, 64 * 1024), before);
-    assert_eq!(node.recovered[&crate::model::QueueId(1)].lanes[0].messages, 300);
+    assert_eq!(
+        node.recovered[&crate::model::QueueId(1)].lanes[0].messages,
+        300
+    );
 }
 
 #[test]
@@ -127,7 +131,10 @@ fn one_old_message_among_many_does_not_keep_their_files() {
     node.store.checkpoint_now().unwrap();
     let full = node.figures(1);
     // Every hundredth stays.
-    for position in positions.iter().filter(|position| !position.0.is_multiple_of(100)) {
+    for position in positions
+        .iter()
+        .filter(|position| !position.0.is_multiple_of(100))
+    {
         node.settle(1, *position, 1024);
     }
     for _ in 0..5 {
@@ -159,7 +166,12 @@ fn a_body_that_waits_in_several_queues_is_written_once() {
     node.publish_to(&[1, 2], 0, &[8; 1000], false);
     node.seal(FILLER);
     node.store.checkpoint_now().unwrap();
-    let blobs = || files(&disk).iter().filter(|path| path.starts_with("/data/blobs")).count();
+    let blobs = || {
+        files(&disk)
+            .iter()
+            .filter(|path| path.starts_with("/data/blobs"))
+            .count()
+    };
     assert_eq!(blobs(), 1);
     assert!((1..=3).all(|queue| node.figures(queue).file_bytes < 10_000));
     drop(node);
@@ -186,7 +198,10 @@ fn a_body_in_a_file_of_its_own_goes_with_its_last_message() {
     node.seal(FILLER);
     let blobs = || {
         let files = files(&disk);
-        files.iter().filter(|path| path.starts_with("/data/blobs")).count()
+        files
+            .iter()
+            .filter(|path| path.starts_with("/data/blobs"))
+            .count()
     };
     assert_eq!(blobs(), 2);
     node.store.checkpoint_now().unwrap();
@@ -211,7 +226,10 @@ fn a_deleted_queue_leaves_nothing() {
     node.delete_queue(1);
     node.store.checkpoint_now().unwrap();
     let left = files(&disk);
-    assert!(left.iter().all(|path| !path.starts_with("/data/queues/1")), "{left:?}");
+    assert!(
+        left.iter().all(|path| !path.starts_with("/data/queues/1")),
+        "{left:?}"
+    );
     assert_eq!(node.read_all(2, 0, 10).messages.len(), 1);
     let key = |key: &&Vec<u8>| key[1..9] == 1_u64.to_be_bytes();
     assert_eq!(node.rows.held().rows.keys().filter(key).count(), 0);
@@ -222,7 +240,15 @@ fn a_deleted_queue_leaves_nothing() {
     node.store.checkpoint_now().unwrap();
     assert_eq!(files(&disk), Vec::<PathBuf>::new());
     assert_eq!(node.labels(), Vec::<&str>::new());
-    assert_eq!(node.rows.held().rows.keys().filter(|key| key[0] == 11).count(), 0);
+    assert_eq!(
+        node.rows
+            .held()
+            .rows
+            .keys()
+            .filter(|key| key[0] == 11)
+            .count(),
+        0
+    );
 }
 
 #[test]
@@ -251,7 +277,9 @@ fn transient_messages_page_and_are_gone_after_a_restart() {
     node.seal(FILLER);
     node.store.checkpoint_now().unwrap();
     assert_eq!(node.read_all(1, 0, 3000).messages.len(), 51);
-    let temporary = files(&disk).into_iter().filter(|path| path.to_string_lossy().ends_with(".tmp"));
+    let temporary = files(&disk)
+        .into_iter()
+        .filter(|path| path.to_string_lossy().ends_with(".tmp"));
     assert_eq!(temporary.count(), 1);
 }
 
@@ -265,8 +293,8 @@ fn a_full_disk_gives_a_checkpoint_up_and_loses_nothing() {
     node.store.checkpoint_now().unwrap();
     let tail = files(&disk);
     let tail_bytes = disk.content(&tail[0]).unwrap().len();
-    node.fill(1, 200);
-    node.fill(2, 50);
+    node.fill(2, 5);
+    node.fill(1, 20);
     node.seal(FILLER);
     let before = (node.read_all(1, 0, 9000), node.read_all(2, 0, 9000));
     faulty.fail_at(Operation::Write, "/queues/2", io::ErrorKind::StorageFull);
@@ -275,15 +303,24 @@ fn a_full_disk_gives_a_checkpoint_up_and_loses_nothing() {
         assert!(node.store.stats().is_behind);
         assert_eq!(files(&disk), tail, "what was written is taken back");
         assert_eq!(disk.content(&tail[0]).unwrap().len(), tail_bytes);
-        assert_eq!((node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)), before);
+        assert_eq!(
+            (node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)),
+            before
+        );
     }
     faulty.heal();
     node.store.checkpoint_now().unwrap();
     assert!(!node.store.stats().is_behind && node.journal.sealed().is_empty());
-    assert_eq!((node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)), before);
+    assert_eq!(
+        (node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)),
+        before
+    );
     drop(node);
     let node = start(&disk.lose_unsynced(), &[1, 2, FILLER]);
-    assert_eq!((node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)), before);
+    assert_eq!(
+        (node.read_all(1, 0, 9000), node.read_all(2, 0, 9000)),
+        before
+    );
 }
 
 #[test]

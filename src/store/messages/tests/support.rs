@@ -1,6 +1,7 @@
 //! A node that has nothing but messages: a journal, a catalogue of rows that is one file, queues that are a log each.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,9 +13,7 @@ use super::super::*;
 use crate::model::{Message, Position, QueueId, WallMs};
 use crate::protocol::{Properties, PropertyFacts};
 use crate::store::disk::{Access, Disk, DiskFile};
-use crate::store::journal::{
-    self, BodyCrc, Journal, JournalOptions, Lsn, ReplayReport, SyncMode,
-};
+use crate::store::journal::{self, BodyCrc, Journal, JournalOptions, Lsn, ReplayReport, SyncMode};
 use crate::store::queue_log::{JournalEntry, LogFigures, QueueLog, RecoveredLanes};
 use crate::store::record::{Run, Target};
 use crate::store::{RowStore, RowWrite, StoreError};
@@ -468,8 +467,16 @@ impl Node {
 }
 
 /// What was read.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 pub(super) struct Read {
     pub(super) messages: BTreeMap<Position, Vec<u8>>,
     pub(super) damaged: Vec<Position>,
+}
+
+impl fmt::Debug for Read {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bodies = self.messages.iter();
+        let lengths: Vec<_> = bodies.map(|(at, body)| (at.0, body.len())).collect();
+        write!(f, "{lengths:?}, damaged {:?}", self.damaged)
+    }
 }
