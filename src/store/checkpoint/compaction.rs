@@ -54,6 +54,8 @@ impl Checkpointer {
             version: old.version + 1,
             ..old
         };
+        // The name of an attempt that was given up is taken again.
+        self.leftovers.retain(|id| *id != new);
         let mut unsynced = Unsynced::default();
         unsynced.begin(new, 0);
         let written = self.rewrite(candidate, new, &mut unsynced);

@@ -87,17 +87,16 @@ impl Unsynced {
         Ok(())
     }
 
-    /// Takes everything back. Gives the new files that cannot be removed now: they have no row, and must go before what is in
-    /// them is settled elsewhere. A file that cannot be cut is cut by whoever appends to it next, or at the next start.
-    pub(super) fn take_back(self, shared: &Shared) -> Vec<SegmentId> {
-        let mut left = Vec::new();
+    /// Takes everything back. Gives the new files: they have no row, and must be gone for good before a commit lets the journal
+    /// forget what is in them. A file that cannot be cut is cut by whoever appends to it next, or at the next start.
+    pub(super) fn take_back(self, shared: &Shared) -> impl Iterator<Item = SegmentId> {
         for touched in self.segments.iter().rev() {
-            if shared.files.cut(touched.id, touched.bytes_before).is_err()
-                && touched.bytes_before == 0
-            {
-                left.push(touched.id);
-            }
+            // What fails here is done again before the next commit.
+            let _ = shared.files.cut(touched.id, touched.bytes_before);
         }
-        left
+        let segments = self.segments.into_iter();
+        segments
+            .filter(|touched| touched.bytes_before == 0)
+            .map(|touched| touched.id)
     }
 }

@@ -141,7 +141,8 @@ impl Life {
             _ if self.random.below(4) == 0 && !disk.is_dead() => {
                 let bytes_max = 1 + self.random.below(20_000);
                 if node.journal.failure().is_none() {
-                    self.ledger.check_running(node, bytes_max);
+                    self.ledger
+                        .check_running(node, bytes_max, || disk.is_dead());
                 }
             }
             _ => {}

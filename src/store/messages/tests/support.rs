@@ -436,7 +436,10 @@ impl Node {
         while first < last {
             let plan = self.log(queue, |log| log.plan(first, last, bytes_max));
             let block = self.store.read(QueueId(queue), &plan);
-            assert!(!block.failed, "{block:?}");
+            if block.failed {
+                read.failed = true;
+                return read;
+            }
             retries = if block.retry { retries + 1 } else { 0 };
             assert!(retries < 3, "{block:?}");
             for message in block.messages {
@@ -471,12 +474,18 @@ impl Node {
 pub(super) struct Read {
     pub(super) messages: BTreeMap<Position, Vec<u8>>,
     pub(super) damaged: Vec<Position>,
+    /// The disk refused.
+    pub(super) failed: bool,
 }
 
 impl fmt::Debug for Read {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bodies = self.messages.iter();
         let lengths: Vec<_> = bodies.map(|(at, body)| (at.0, body.len())).collect();
-        write!(f, "{lengths:?}, damaged {:?}", self.damaged)
+        write!(
+            f,
+            "{lengths:?}, damaged {:?}, failed: {}",
+            self.damaged, self.failed
+        )
     }
 }
