@@ -54,11 +54,13 @@ impl Checkpointer {
             version: old.version + 1,
             ..old
         };
+        // The name of an attempt that was given up is taken again.
+        self.leftovers.retain(|id| *id != new);
         let mut unsynced = Unsynced::default();
         unsynced.begin(new, 0);
         let written = self.rewrite(candidate, new, &mut unsynced);
         let written = written.and_then(|written| {
-            unsynced.sync(&self.shared)?;
+            self.sync(&mut unsynced)?;
             Ok(written)
         });
         let done = match written {

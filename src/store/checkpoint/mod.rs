@@ -12,7 +12,8 @@
 //! A crash before 5 leaves files without rows and files longer than their rows, and all of it is in the journal still. A crash
 //! after 5 leaves a journal file that replay passes over. A failure before 3 takes back what was written.
 //!
-//! A dead segment's row says so first; then its file goes, durably; then the row goes with the next commit. So no file without
+//! A segment that dies before it ever had a row is removed, durably, before the commit that lets the journal forget its messages.
+//! Any other dead segment's row says so first; then its file goes, durably; then the row goes with the next commit. So no file without
 //! a row has settled messages in it, and no row that does not say «dead» lacks its file.
 
 mod compaction;
@@ -96,8 +97,10 @@ pub(in crate::store) struct Checkpointer {
     has_orphans: bool,
     /// Segments whose rows say that they are dead, and whose files are there still.
     dead: Vec<SegmentId>,
-    /// Files without rows that could not be removed yet.
+    /// Files without rows, of what was given up, that may be there after a power cut.
     leftovers: Vec<SegmentId>,
+    /// Folders were made that may not be durable.
+    has_made_folders: bool,
     /// Bodies that a queue needs no more, until the commit that makes this durable.
     freed_blobs: Vec<(QueueId, u64)>,
     /// Queues whose segments may be worth writing anew.
@@ -118,6 +121,7 @@ impl Checkpointer {
             has_orphans: true,
             dead: Vec::new(),
             leftovers: Vec::new(),
+            has_made_folders: false,
             freed_blobs: Vec::new(),
             to_compact: BTreeSet::new(),
             uncompactable: HashSet::new(),
@@ -135,7 +139,6 @@ impl Checkpointer {
     }
 
     fn run_once(&mut self) -> Result<(), Failure> {
-        self.remove_leftovers()?;
         self.remove_deleted()?;
         while let Some(sealed) = self.due() {
             self.checkpoint(&sealed)?;
@@ -143,18 +146,6 @@ impl Checkpointer {
         }
         self.remove_orphans()?;
         self.tidy()
-    }
-
-    fn remove_leftovers(&mut self) -> Result<(), Failure> {
-        while let Some(id) = self.leftovers.last() {
-            let path = self.shared.files.path(*id);
-            self.shared
-                .files
-                .remove(*id)
-                .map_err(Failure::io("remove", &path))?;
-            self.leftovers.pop();
-        }
-        Ok(())
     }
 
     /// The last commit: every row as it is now.

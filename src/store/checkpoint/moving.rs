@@ -24,12 +24,13 @@ impl Checkpointer {
     pub(super) fn checkpoint(&mut self, sealed: &SealedFile) -> Result<(), Failure> {
         let mut unsynced = Unsynced::default();
         let copied = self.copy(sealed, &mut unsynced).and_then(|moved| {
-            unsynced.sync(&self.shared)?;
+            self.sync(&mut unsynced)?;
             Ok(moved)
         });
         let moved = match copied {
             Ok(moved) => moved,
             Err(failure) => {
+                self.has_made_folders |= unsynced.has_made_folders();
                 self.leftovers.extend(unsynced.take_back(&self.shared));
                 return Err(failure);
             }
@@ -47,6 +48,14 @@ impl Checkpointer {
         self.commit(&sealed.queues, sealed.end)?;
         self.shared.journal.recycle(sealed.generation)?;
         self.count(messages, bytes);
+        Ok(())
+    }
+
+    /// Makes durable what was written, and the folders that were made since the last success.
+    pub(super) fn sync(&mut self, unsynced: &mut Unsynced) -> Result<(), Failure> {
+        self.has_made_folders |= unsynced.has_made_folders();
+        unsynced.sync(&self.shared, self.has_made_folders)?;
+        self.has_made_folders = false;
         Ok(())
     }
 

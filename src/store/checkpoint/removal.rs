@@ -30,7 +30,8 @@ impl Checkpointer {
     fn remove_all(&mut self, removals: &[(QueueId, Removal)]) -> Result<(), Failure> {
         let shared = &self.shared;
         // Else a crash could bring the queue back without its messages.
-        sync_journal(&shared.journal, shared.journal.end())?;
+        let end = shared.journal.end();
+        sync_journal(&shared.journal, end)?;
         for (queue, removal) in removals {
             remove_files(shared, *queue, removal)?;
         }

@@ -11,8 +11,8 @@ use super::{Checkpointer, Failure};
 use crate::model::QueueId;
 use crate::store::disk::Disk;
 use crate::store::journal::{Journal, Lsn};
-use crate::store::messages::Counters;
-use crate::store::queue_log::{QueueRows, SegmentId};
+use crate::store::messages::{Counters, Shared};
+use crate::store::queue_log::{QueueRows, SegmentId, segment_of_key};
 use crate::store::{RowWrite, StoreError};
 
 /// As many folders are synced one by one; for more, the whole file system is at once.
@@ -39,7 +39,7 @@ impl Checkpointer {
             .chain(queues.iter().copied())
             .collect();
         let mut writes = Vec::new();
-        let mut dead = Vec::new();
+        let (mut dead, mut unnamed) = (Vec::new(), self.leftovers.clone());
         let mut known = Lsn::default();
         for queue in &changed {
             let taken = shared.owners.with_log(*queue, |log| {
@@ -52,12 +52,16 @@ impl Checkpointer {
             known = as_of;
             let freed = freed.into_iter().map(|blob| (*queue, blob));
             self.freed_blobs.extend(freed);
+            unnamed.extend(without_row(&rows));
             put(rows, &mut writes, &mut dead);
         }
         let has_rows = !writes.is_empty() || checkpoint != self.checkpoint;
         if has_rows || !dead.is_empty() || !self.freed_blobs.is_empty() {
             let committed = sync_journal(&shared.journal, known).and_then(|()| match has_rows {
-                true => Ok(shared.rows.commit(writes, checkpoint)?),
+                true => {
+                    remove_files(shared, &unnamed)?;
+                    Ok(shared.rows.commit(writes, checkpoint)?)
+                }
                 false => Ok(()),
             });
             if let Err(failure) = committed {
@@ -67,6 +71,9 @@ impl Checkpointer {
                 return Err(failure);
             }
             self.checkpoint = checkpoint;
+            if has_rows {
+                self.leftovers.clear();
+            }
         }
         self.to_compact.extend(changed);
         self.dead.extend(dead);
@@ -74,22 +81,13 @@ impl Checkpointer {
         self.remove_freed_blobs()
     }
 
-    /// Removes the files of segments whose rows say that they are dead.
+    /// Removes the files of dead segments.
     fn remove_dead(&mut self) -> Result<(), Failure> {
         if self.dead.is_empty() {
             return Ok(());
         }
         let shared = &self.shared;
-        let mut folders = BTreeSet::new();
-        for id in &self.dead {
-            let path = shared.files.path(*id);
-            shared
-                .files
-                .remove(*id)
-                .map_err(Failure::io("remove", &path))?;
-            folders.insert(shared.files.queue_folder(id.queue));
-        }
-        sync_folders(&**shared.files.disk(), shared.files.folder(), &folders)?;
+        remove_files(shared, &self.dead)?;
         Counters::add(&shared.counters.removed_files, self.dead.len() as u64);
         for id in self.dead.drain(..) {
             shared
@@ -131,6 +129,33 @@ impl Checkpointer {
         self.has_orphans = false;
         Ok(())
     }
+}
+
+/// Those dead segments of which no row says so, as they died before their first row was taken. Their files must be gone before
+/// a commit lets the journal forget their messages: a file without a row is taken for one that the catalogue lost.
+fn without_row(rows: &QueueRows) -> Vec<SegmentId> {
+    let named = |id: &SegmentId| {
+        let mut keys = rows.puts.iter().map(|(key, _)| key);
+        keys.any(|key| segment_of_key(key) == Some(*id))
+    };
+    let dead = rows.dead.iter();
+    dead.filter(|id| !id.is_transient && !named(id))
+        .copied()
+        .collect()
+}
+
+/// Removes segments' files, durably.
+fn remove_files(shared: &Shared, segments: &[SegmentId]) -> Result<(), Failure> {
+    let mut folders = BTreeSet::new();
+    for id in segments {
+        let path = shared.files.path(*id);
+        shared
+            .files
+            .remove(*id)
+            .map_err(Failure::io("remove", &path))?;
+        folders.insert(shared.files.queue_folder(id.queue));
+    }
+    sync_folders(&**shared.files.disk(), shared.files.folder(), &folders)
 }
 
 /// Waits until the journal is synced up to `lsn`; not for space.

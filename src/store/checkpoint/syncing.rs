@@ -28,6 +28,7 @@ pub(super) struct Unsynced {
     files: Vec<Box<dyn DiskFile>>,
     written: usize,
     folders: BTreeSet<PathBuf>,
+    has_made_folders: bool,
 }
 
 impl Unsynced {
@@ -46,19 +47,27 @@ impl Unsynced {
         }
     }
 
-    /// Makes a queue's folder.
+    /// Makes a queue's folder. It is durable with the next success of [`Unsynced::sync`], which may be that of a later attempt.
     pub(super) fn make_folder(&mut self, shared: &Shared, queue: QueueId) -> Result<(), Failure> {
         let folder = shared.files.queue_folder(queue);
         let disk = shared.files.disk();
         disk.make_folder(&folder)
             .map_err(Failure::io("create", &folder))?;
-        self.folders.insert(shared.files.folder().to_owned());
-        self.folders.insert(shared.data_folder.clone());
+        self.has_made_folders = true;
         Ok(())
     }
 
-    /// Everything written is durable, when this returns, under its name.
-    pub(super) fn sync(&self, shared: &Shared) -> Result<(), Failure> {
+    /// Whether folders were made that may not be durable.
+    pub(super) fn has_made_folders(&self) -> bool {
+        self.has_made_folders
+    }
+
+    /// Everything written is durable, when this returns, under its name. `has_made_folders`: an attempt before made some.
+    pub(super) fn sync(&mut self, shared: &Shared, has_made_folders: bool) -> Result<(), Failure> {
+        if has_made_folders || self.has_made_folders {
+            self.folders.insert(shared.files.folder().to_owned());
+            self.folders.insert(shared.data_folder.clone());
+        }
         if self.written == 0 {
             return Ok(());
         }
@@ -78,17 +87,16 @@ impl Unsynced {
         Ok(())
     }
 
-    /// Takes everything back. Gives the new files that cannot be removed now: they have no row, and must go before what is in
-    /// them is settled elsewhere. A file that cannot be cut is cut by whoever appends to it next, or at the next start.
-    pub(super) fn take_back(self, shared: &Shared) -> Vec<SegmentId> {
-        let mut left = Vec::new();
+    /// Takes everything back. Gives the new files: they have no row, and must be gone for good before a commit lets the journal
+    /// forget what is in them. A file that cannot be cut is cut by whoever appends to it next, or at the next start.
+    pub(super) fn take_back(self, shared: &Shared) -> impl Iterator<Item = SegmentId> {
         for touched in self.segments.iter().rev() {
-            if shared.files.cut(touched.id, touched.bytes_before).is_err()
-                && touched.bytes_before == 0
-            {
-                left.push(touched.id);
-            }
+            // What fails here is done again before the next commit.
+            let _ = shared.files.cut(touched.id, touched.bytes_before);
         }
-        left
+        let segments = self.segments.into_iter();
+        segments
+            .filter(|touched| touched.bytes_before == 0)
+            .map(|touched| touched.id)
     }
 }

@@ -6,7 +6,7 @@
 //! the file, and what lies behind is cut off, because after a power cut only the journal is certain.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::recovery::Recovering;
 use super::report::FindingKind;
@@ -71,28 +71,21 @@ pub(super) fn adopt(
     if candidates.is_empty() {
         return Ok(());
     }
-    let mut firsts: HashMap<u8, Position> = HashMap::new();
-    for record in &queue.held {
-        if let Held::Message(entry) = record {
-            let first = firsts
-                .entry(entry.position.lane())
-                .or_insert(entry.position);
-            *first = entry.position.min(*first);
-        }
-    }
     // The latest version first: one that is whole makes the others superfluous.
     candidates.sort_by_key(|Candidate { id, .. }| (id.lane, id.number, Reverse(id.version)));
     let mut adopted: HashSet<(u8, u32)> = HashSet::new();
     for candidate in candidates {
         let id = candidate.id;
         if adopted.contains(&(id.lane, id.number)) {
-            remove(files, id)?;
+            queue.remove(files, id)?;
             let detail = format!("{} is removed", files.path(id).display());
             queue.find(FindingKind::UnfinishedCompaction, detail);
             continue;
         }
-        let limit = firsts.get(&id.lane).copied();
-        let keeps_unreadable = is_rebuilt || candidate.has_bad_row;
+        let limit = queue.firsts.get(&id.lane).copied();
+        // Without a checkpoint, a journal that has the lane from its begin has all of it.
+        let is_in_journal = limit.is_some_and(|first| first.sequence() == 1);
+        let keeps_unreadable = candidate.has_bad_row || is_rebuilt && !is_in_journal;
         if adopt_file(files, quarantine, queue, id, limit, keeps_unreadable)? {
             adopted.insert((id.lane, id.number));
         }
@@ -132,7 +125,7 @@ fn adopt_file(
             quarantine.move_file(&path, "a segment without a sound record");
             queue.find(FindingKind::Unreadable, detail);
         } else {
-            remove(files, id)?;
+            queue.remove(files, id)?;
             let detail = format!(
                 "{} is removed, the journal has its {all} messages",
                 path.display()
@@ -198,10 +191,4 @@ pub(super) fn found(id: SegmentId, bytes: u64, records: &[ScannedRecord]) -> Fou
             .filter_map(|record| Some((record.position, record.blob?)))
             .collect(),
     }
-}
-
-fn remove(files: &SegmentFiles, id: SegmentId) -> Result<(), StoreError> {
-    files
-        .remove(id)
-        .map_err(StoreError::io("remove", &files.path(id)))
 }

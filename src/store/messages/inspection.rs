@@ -51,9 +51,7 @@ pub(super) fn inspect(
         } else if named.contains(&file.id) {
             continue;
         } else if named.iter().any(|other| is_other_version(&other)) {
-            files
-                .remove(file.id)
-                .map_err(StoreError::io("remove", &file.path))?;
+            queue.remove(files, file.id)?;
             queue.find(
                 FindingKind::UnfinishedCompaction,
                 format!("{} is removed", file.path.display()),

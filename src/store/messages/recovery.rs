@@ -4,7 +4,7 @@
 //! a log for each queue that left anything. What is found wrong is told queue by queue, as queues are taken: nobody cares for
 //! the losses of a queue that is gone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,14 +16,17 @@ use super::owners::Owners;
 use super::report::{Counters, Finding, FindingKind};
 use super::shared::Shared;
 use super::store::{MessageStore, RecoveredLog};
-use crate::model::{QueueId, WallMs};
+use crate::model::{Position, QueueId, WallMs};
 use crate::store::disk::Disk;
 use crate::store::journal::{Journal, Lsn};
 use crate::store::quarantine::Quarantine;
-use crate::store::queue_log::{DirtyQueues, JournalEntry, QueueLog, queue_of_key};
+use crate::store::queue_log::{DirtyQueues, JournalEntry, QueueLog, SegmentId, queue_of_key};
 use crate::store::record::Content;
 use crate::store::segments::SegmentFiles;
 use crate::store::{RowStore, RowWrite, StoreError};
+
+/// As many folders are synced one by one; for more, the whole file system is at once.
+const SINGLE_SYNCS_MAX: usize = 4;
 
 /// A start that is under way.
 #[derive(Debug)]
@@ -48,9 +51,26 @@ pub(super) struct Recovering {
     pub(super) candidates: Vec<Candidate>,
     /// What the journal has of the queue, kept back until it is known which of the files are needed.
     pub(super) held: Vec<Held>,
+    /// The first position of each lane that the journal has, if there are such files.
+    pub(super) firsts: BTreeMap<u8, Position>,
+    has_removed_files: bool,
 }
 
 impl Recovering {
+    /// Removes a file without a row. Whoever goes on must sync its folder before the journal forgets what is in it.
+    pub(super) fn remove(&mut self, files: &SegmentFiles, id: SegmentId) -> Result<(), StoreError> {
+        self.has_removed_files = true;
+        let removed = files.remove(id);
+        removed.map_err(StoreError::io("remove", &files.path(id)))
+    }
+
+    fn saw(&mut self, position: Position) {
+        if !self.candidates.is_empty() {
+            let first = self.firsts.entry(position.lane()).or_insert(position);
+            *first = position.min(*first);
+        }
+    }
+
     pub(super) fn find(&mut self, kind: FindingKind, detail: impl Into<String>) {
         self.findings.push(Finding {
             kind,
@@ -92,6 +112,13 @@ impl MessageRecovery {
             .files
             .list()
             .map_err(StoreError::io("read", recovery.files.folder()))?;
+        // Folders that a process made which was killed before it synced.
+        if !folders.is_empty() {
+            for folder in [recovery.files.folder(), data_folder] {
+                let synced = recovery.files.disk().sync_folder(folder);
+                synced.map_err(StoreError::io("sync", folder))?;
+            }
+        }
         recovery.folders.extend(folders);
         let mut files_of: HashMap<QueueId, Vec<_>> = HashMap::new();
         for file in found {
@@ -108,6 +135,8 @@ impl MessageRecovery {
                 findings: Vec::new(),
                 candidates: Vec::new(),
                 held: Vec::new(),
+                firsts: BTreeMap::new(),
+                has_removed_files: false,
             };
             inspect(&recovery.files, &mut queue, &rows, &problems, found)?;
             recovery.queues.insert(id, queue);
@@ -127,7 +156,12 @@ impl MessageRecovery {
         match content {
             Content::Message(meta) => {
                 let body_bytes = meta.blob.map_or(body_bytes as u32, |blob| blob.bytes);
-                for target in meta.targets().filter(|target| !target.is_transient) {
+                for target in meta.targets() {
+                    let queue = self.queue(target.queue);
+                    queue.saw(target.position);
+                    if target.is_transient {
+                        continue;
+                    }
                     let entry = JournalEntry {
                         position: target.position,
                         lsn,
@@ -137,7 +171,7 @@ impl MessageRecovery {
                         may_expire: target.deadline_ms != WallMs::MAX,
                         has_blob: meta.blob.is_some(),
                     };
-                    self.queue(target.queue).replay(Held::Message(entry));
+                    queue.replay(Held::Message(entry));
                 }
             }
             Content::Settled { queue, runs } => {
@@ -166,7 +200,29 @@ impl MessageRecovery {
             findings: Vec::new(),
             candidates: Vec::new(),
             held: Vec::new(),
+            firsts: BTreeMap::new(),
+            has_removed_files: false,
         })
+    }
+
+    /// Else a power cut after the next checkpoint could bring back a file without a row of which the journal knows nothing any more.
+    fn sync_removals(&self) -> Result<(), StoreError> {
+        let changed = self.queues.values().filter(|queue| queue.has_removed_files);
+        let folders: Vec<PathBuf> = changed
+            .map(|queue| self.files.queue_folder(queue.id))
+            .collect();
+        let disk = self.files.disk();
+        if folders.len() > SINGLE_SYNCS_MAX {
+            let folder = &self.data_folder;
+            return disk
+                .sync_all(folder)
+                .map_err(StoreError::io("sync", folder));
+        }
+        for folder in folders {
+            disk.sync_folder(&folder)
+                .map_err(StoreError::io("sync", &folder))?;
+        }
+        Ok(())
     }
 
     /// The store, once all is replayed and the journal is started.
@@ -200,6 +256,7 @@ impl MessageRecovery {
                 );
             }
         }
+        self.sync_removals()?;
         if !writes.is_empty() {
             rows.commit(writes, self.checkpoint)?;
         }

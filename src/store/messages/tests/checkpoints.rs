@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::support::{Node, Sizes, folder};
 use crate::model::Position;
 use crate::store::disk::faulty::Operation;
-use crate::store::disk::{FaultyDisk, SimDisk};
+use crate::store::disk::{Disk as _, FaultyDisk, SimDisk};
 
 const FILLER: u64 = 99;
 
@@ -19,15 +19,13 @@ fn start(disk: &SimDisk, queues: &[u64]) -> Node {
     Node::start(Arc::new(disk.clone()), &Sizes::default(), queues)
 }
 
-/// Files of segments and bodies.
+/// Files of segments and bodies, as far as there is a way to them.
 fn files(disk: &SimDisk) -> Vec<PathBuf> {
-    let paths = disk.paths().into_iter();
-    paths
-        .filter(|path| {
-            let path = path.to_string_lossy();
-            path.ends_with(".seg") || path.ends_with(".tmp") || path.contains("/blobs/")
-        })
-        .collect()
+    let mut files = disk.list(&folder().join("blobs")).unwrap();
+    for queue in disk.list(&folder().join("queues")).unwrap() {
+        files.extend(disk.list(&queue).unwrap());
+    }
+    files
 }
 
 #[test]
@@ -295,8 +293,8 @@ fn a_full_disk_gives_a_checkpoint_up_and_loses_nothing() {
     node.store.checkpoint_now().unwrap();
     let tail = files(&disk);
     let tail_bytes = disk.content(&tail[0]).unwrap().len();
-    node.fill(1, 200);
-    node.fill(2, 50);
+    node.fill(2, 5);
+    node.fill(1, 20);
     node.seal(FILLER);
     let before = (node.read_all(1, 0, 9000), node.read_all(2, 0, 9000));
     faulty.fail_at(Operation::Write, "/queues/2", io::ErrorKind::StorageFull);

@@ -1,6 +1,7 @@
 //! A node that has nothing but messages: a journal, a catalogue of rows that is one file, queues that are a log each.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -435,7 +436,10 @@ impl Node {
         while first < last {
             let plan = self.log(queue, |log| log.plan(first, last, bytes_max));
             let block = self.store.read(QueueId(queue), &plan);
-            assert!(!block.failed, "{block:?}");
+            if block.failed {
+                read.failed = true;
+                return read;
+            }
             retries = if block.retry { retries + 1 } else { 0 };
             assert!(retries < 3, "{block:?}");
             for message in block.messages {
@@ -466,8 +470,22 @@ impl Node {
 }
 
 /// What was read.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 pub(super) struct Read {
     pub(super) messages: BTreeMap<Position, Vec<u8>>,
     pub(super) damaged: Vec<Position>,
+    /// The disk refused.
+    pub(super) failed: bool,
+}
+
+impl fmt::Debug for Read {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bodies = self.messages.iter();
+        let lengths: Vec<_> = bodies.map(|(at, body)| (at.0, body.len())).collect();
+        write!(
+            f,
+            "{lengths:?}, damaged {:?}, failed: {}",
+            self.damaged, self.failed
+        )
+    }
 }
