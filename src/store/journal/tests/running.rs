@@ -63,7 +63,7 @@ fn what_was_appended_comes_back_in_order() {
         [
             "[(1, 1)] one",
             "[(1, 2), (2, 1)] two",
-            "Settled { queue: QueueId(1), runs: [(Position(1), 1)] }",
+            "Settled { queue: QueueId(1), runs: [Run { first: Position(1), count: 1, body_bytes: 4 }] }",
             "Purged { queue: QueueId(2), last: [Position(1)], survivors: [] }",
             "Requeued { queue: QueueId(1), counts: [(Position(2), 3, 1)] }",
             "definitions changes",
