@@ -15,6 +15,7 @@ use haremq::config::Settings;
 use haremq::model::{Now, Refusal};
 use haremq::server;
 use haremq::session::SessionSettings;
+use haremq::store::disk::{Disk, RealDisk};
 use haremq::store::journal::JournalOptions;
 use haremq::store::probe::Probe;
 use haremq::store::{Options, Store, definitions};
@@ -39,6 +40,21 @@ impl Node {
     /// A node with other settings.
     pub fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         Self::start_from(change, None)
+    }
+
+    /// A node with the defaults, whose messages lie on this disk.
+    pub fn start_on(disk: Arc<dyn Disk>) -> Self {
+        let folder = new_folder();
+        let settings = Settings::defaults();
+        let broker = open_on(&folder, &settings, disk);
+        let now = broker.clock().now();
+        Self {
+            session: Arc::new(server::session_settings(&settings)),
+            folder,
+            settings,
+            broker: Some(broker),
+            clock: Rc::new(Cell::new(now)),
+        }
     }
 
     /// A node that imports a definitions document beside its default account.
@@ -265,6 +281,10 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn open(folder: &tempfile::TempDir, settings: &Settings) -> Arc<Broker> {
+    open_on(folder, settings, Arc::new(RealDisk))
+}
+
+fn open_on(folder: &tempfile::TempDir, settings: &Settings, disk: Arc<dyn Disk>) -> Arc<Broker> {
     let options = Options {
         definitions: definitions::Options {
             probe: Probe::InProcess,
@@ -275,6 +295,7 @@ fn open(folder: &tempfile::TempDir, settings: &Settings) -> Arc<Broker> {
             file_bytes: 1024 * 1024,
             ..JournalOptions::default()
         },
+        disk,
         ..Options::default()
     };
     let store = Store::open(&folder.path().join("data"), options).unwrap();
