@@ -292,3 +292,57 @@ fn restarts_can_follow_each_other() {
     let bodies: Vec<&str> = expected.iter().map(String::as_str).collect();
     node.client().expect_contents("q", &bodies);
 }
+
+#[test]
+fn a_large_message_for_many_queues_is_written_once() {
+    let node = Node::start();
+    let mut client = node.client();
+    for number in 0..100 {
+        let queue = format!("q{number}");
+        client.declare(&queue, &[]);
+        client.bind(&queue, "amq.fanout", "");
+    }
+    client.confirm();
+    let written = || node.broker().messages().journal().stats().written_bytes;
+    let before = written();
+    let body = "x".repeat(64 * 1024);
+    client.publish_with("amq.fanout", "", &persistent(), &body);
+    client.expect_ack(1, false);
+    let bytes = written() - before;
+    assert!(bytes < 2 * 64 * 1024, "{bytes} bytes");
+    let killed = node.killed();
+    let mut client = killed.client();
+    for number in [0, 50, 99] {
+        client.expect_contents(&format!("q{number}"), &[&body]);
+    }
+}
+
+#[test]
+fn a_message_of_16_mib_survives() {
+    let node = Node::start();
+    let mut client = confirming(&node);
+    let body = "y".repeat(16 * 1024 * 1024);
+    client.publish_with("", "q", &persistent(), &body);
+    client.expect_ack(1, false);
+    put(&mut client, "q", &["after"]);
+    let killed = node.killed();
+    killed.client().expect_contents("q", &[&body, "after"]);
+}
+
+#[test]
+fn a_transaction_of_100_000_publishes_is_there_as_a_whole_or_not_at_all() {
+    const PUBLISHES: u32 = 100_000;
+    let node = Node::start();
+    let mut client = node.client();
+    client.declare("q", &[]);
+    client.transact();
+    for _ in 0..PUBLISHES {
+        client.publish_with("", "q", &persistent(), "m");
+    }
+    let before = node.killed();
+    client.send(tx::Commit);
+    client.expect(tx::CommitOk);
+    let after = node.killed();
+    assert_eq!(before.client().counts("q"), (0, 0));
+    assert_eq!(after.client().counts("q"), (PUBLISHES, 0));
+}
