@@ -52,8 +52,10 @@ impl Life {
     }
 
     fn sizes(&mut self) -> Sizes {
-        let mut sizes = Sizes::default();
-        sizes.journal_bytes = [16, 64][self.random.below(2) as usize] * 1024;
+        let mut sizes = Sizes {
+            journal_bytes: [16, 64][self.random.below(2) as usize] * 1024,
+            ..Sizes::default()
+        };
         let options = &mut sizes.messages;
         options.sealed_files_max = self.random.below(2) as usize;
         options.segment_bytes_max = [6, 90][self.random.below(2) as usize] * 1024;
@@ -130,11 +132,7 @@ impl Life {
                 node.add_queue(crate::model::QueueId(new));
                 self.queues.push(new);
             }
-            11..14 => {
-                if node.journal.flush().is_ok() {
-                    self.ledger.confirmed();
-                }
-            }
+            11..14 if node.journal.flush().is_ok() => self.ledger.confirmed(),
             14 => {
                 let _ = node.store.checkpoint_now();
             }
@@ -178,10 +176,9 @@ impl Life {
             }
         }
         // Some stop in good order.
-        if !disk.is_dead() && self.random.below(4) == 0 && node.store.close().is_ok() {
-            if node.journal.flush().is_ok() {
-                self.ledger.confirmed();
-            }
+        let stops = !disk.is_dead() && self.random.below(4) == 0;
+        if stops && node.store.close().is_ok() && node.journal.flush().is_ok() {
+            self.ledger.confirmed();
         }
         disk.die_after(0);
         drop(node);
