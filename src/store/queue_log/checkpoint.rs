@@ -1,6 +1,7 @@
-//! What a checkpoint asks and tells: what is live in an old journal file, what was moved, compacted, removed; rows.
+//! What a checkpoint asks and tells.
 //!
-//! One thread makes checkpoints, so between two of these calls the segments of a queue change only by settlements.
+//! In: which part of the journal is old; what was moved, compacted, removed. Out: what is live there, segments that are worth
+//! compacting, rows. How messages are copied, and when rows reach the disk, is not known here. One thread makes checkpoints, so between two of these calls the segments of a queue change only by settlements.
 
 use super::rows;
 use super::segment::{Segment, fits_one_segment};
@@ -22,7 +23,7 @@ impl QueueLog {
         let mut found = Vec::new();
         for lane in &mut self.lanes {
             lane.entries.release();
-            let entries = lane.entries.from_lsn(lane.lane, start);
+            let entries = lane.entries.starting_at_lsn(lane.lane, start);
             let entries = entries.take_while(|entry| entry.lsn < end);
             found.extend(entries.take(entries_max - found.len()));
         }
@@ -132,8 +133,12 @@ impl QueueLog {
         segment.bytes = batch.bytes;
         segment.is_sealed = batch.is_sealed;
         segment.is_changed = true;
+        let is_dead = segment.live() == 0;
+        let dead = match is_dead {
+            true => series.remove(id.number, id.version),
+            false => None,
+        };
         segments.next_number = segments.next_number.max(id.number.saturating_add(1));
-        let dead = segments.series_mut(id.is_transient).take_dead();
         if !id.is_transient {
             segments.body_bytes += body_bytes;
             segments.take_body_bytes(0);
@@ -202,7 +207,7 @@ impl QueueLog {
         let mut taken = QueueRows::default();
         let queue = self.id;
         for lane in &mut self.lanes {
-            let (number, counts) = (lane.lane, lane.counts.as_deref());
+            let (number, counts) = (lane.lane, &lane.counts);
             let Some(segments) = lane.segments.as_deref_mut() else {
                 continue;
             };

@@ -94,10 +94,26 @@ impl Chunk {
         self.start += settled.count();
     }
 
+    /// Leaves only live entries, with room for about as many again.
     fn close_holes(&mut self) {
         self.entries.retain(Packed::is_live);
-        self.entries.shrink_to(2 * self.live);
+        self.entries
+            .shrink_to((4 * self.live).max(IDLE_ENTRIES_MAX));
         self.start = 0;
+    }
+
+    /// Looks that one more entry can be added; says if not.
+    fn make_room(&mut self) -> bool {
+        let length = self.entries.len();
+        if length == self.entries.capacity() {
+            if length > 0 && self.live <= length / 2 {
+                self.close_holes();
+            } else if length < CHUNK_ENTRIES {
+                let wanted = (2 * length).clamp(4, CHUNK_ENTRIES);
+                self.entries.reserve_exact(wanted - length);
+            }
+        }
+        self.entries.len() < CHUNK_ENTRIES
     }
 }
 
@@ -117,27 +133,26 @@ impl Entries {
 
     /// Adds an entry behind all others; the caller has looked that it belongs there.
     pub(super) fn push(&mut self, entry: &JournalEntry) {
-        if let Some(chunk) = self.chunks.back_mut()
-            && chunk.entries.len() == CHUNK_ENTRIES
-            && chunk.live <= CHUNK_ENTRIES / 2
-        {
-            chunk.close_holes();
+        let is_full = self
+            .chunks
+            .back_mut()
+            .is_none_or(|chunk| !chunk.make_room());
+        if is_full {
+            let room = if self.chunks.is_empty() {
+                0
+            } else {
+                CHUNK_ENTRIES
+            };
+            self.chunks.push_back(Chunk {
+                entries: Vec::with_capacity(room),
+                ..Chunk::default()
+            });
         }
-        let chunk = match self.chunks.back_mut() {
-            Some(chunk) if chunk.entries.len() < CHUNK_ENTRIES => chunk,
-            before => {
-                let room = if before.is_some() { CHUNK_ENTRIES } else { 0 };
-                self.chunks.push_back(Chunk {
-                    entries: Vec::with_capacity(room),
-                    ..Chunk::default()
-                });
-                let last = self.chunks.len() - 1;
-                &mut self.chunks[last]
-            }
-        };
-        chunk.entries.push(Packed::new(entry));
-        chunk.live += 1;
-        self.live += 1;
+        if let Some(chunk) = self.chunks.back_mut() {
+            chunk.entries.push(Packed::new(entry));
+            chunk.live += 1;
+            self.live += 1;
+        }
     }
 
     /// The live entry of a place in the lane.
@@ -185,22 +200,26 @@ impl Entries {
     }
 
     /// Live entries from a place in the lane on.
-    pub(super) fn from_sequence(
+    pub(super) fn starting_at(
         &self,
         lane: u8,
         sequence: u64,
     ) -> impl Iterator<Item = JournalEntry> + '_ {
-        self.from_where(lane, move |packed| packed.sequence() < sequence)
+        self.starting_where(lane, move |packed| packed.sequence() < sequence)
     }
 
     /// Live entries from a place in the journal on.
-    pub(super) fn from_lsn(&self, lane: u8, lsn: Lsn) -> impl Iterator<Item = JournalEntry> + '_ {
-        self.from_where(lane, move |packed| packed.lsn < lsn.0)
+    pub(super) fn starting_at_lsn(
+        &self,
+        lane: u8,
+        lsn: Lsn,
+    ) -> impl Iterator<Item = JournalEntry> + '_ {
+        self.starting_where(lane, move |packed| packed.lsn < lsn.0)
     }
 
     /// All live entries.
     pub(super) fn iter(&self, lane: u8) -> impl Iterator<Item = JournalEntry> + '_ {
-        self.from_sequence(lane, 0)
+        self.starting_at(lane, 0)
     }
 
     /// Gives back what a lane without messages still holds.
@@ -219,7 +238,7 @@ impl Entries {
     }
 
     /// Live entries from the first on for which `is_before` says no; it says yes to all those before that one.
-    fn from_where(
+    fn starting_where(
         &self,
         lane: u8,
         is_before: impl Fn(&Packed) -> bool,

@@ -22,8 +22,8 @@ pub(super) struct Lane {
     pub(super) next: u64,
     pub(super) delivered_through: u64,
     pub(super) entries: Entries,
-    /// Boxed as few queues have any.
-    pub(super) counts: Option<Box<BTreeMap<u64, Counts>>>,
+    /// Of live messages of which it was told.
+    pub(super) counts: BTreeMap<u64, Counts>,
     /// Boxed as most queues never have any.
     pub(super) segments: Option<Box<Segments>>,
 }
@@ -138,24 +138,17 @@ impl Lane {
 
     /// Drops the counts of a range of places, which are settled.
     pub(super) fn forget_counts(&mut self, range: Range) {
-        let Some(counts) = &mut self.counts else {
-            return;
-        };
-        while let Some((place, _)) = counts.range(range.0..range.1).next() {
+        while let Some((place, _)) = self.counts.range(range.0..range.1).next() {
             let place = *place;
-            counts.remove(&place);
-        }
-        if counts.is_empty() {
-            self.counts = None;
+            self.counts.remove(&place);
         }
     }
 
     /// Leaves only the counts of live messages.
     pub(super) fn forget_counts_of_settled(&mut self) {
-        if let Some(mut counts) = self.counts.take() {
-            counts.retain(|place, _| self.is_live(*place));
-            self.counts = (!counts.is_empty()).then_some(counts);
-        }
+        let mut counts = mem::take(&mut self.counts);
+        counts.retain(|place, _| self.is_live(*place));
+        self.counts = counts;
     }
 
     pub(super) fn is_live(&self, place: u64) -> bool {
@@ -353,6 +346,13 @@ impl Series {
             }
         }
         dead
+    }
+
+    /// Bytes of memory beside the struct itself, but for files of bodies.
+    #[cfg(test)]
+    pub(super) fn heap_bytes(&self) -> usize {
+        let sets = self.0.iter().map(|segment| segment.settled.heap_bytes());
+        sets.sum::<usize>() + self.0.capacity() * mem::size_of::<Segment>()
     }
 
     /// The index of the first segment that ends behind a place.

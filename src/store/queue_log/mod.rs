@@ -180,8 +180,7 @@ impl QueueLog {
         if !lane.is_live(place) {
             return;
         }
-        let counts = lane.counts.get_or_insert_default();
-        if counts.insert(place, (acquired, failed)) == Some((acquired, failed)) {
+        if lane.counts.insert(place, (acquired, failed)) == Some((acquired, failed)) {
             return;
         }
         let segments = lane.segments.as_deref_mut();
@@ -286,11 +285,7 @@ impl QueueLog {
                     .map(|entry| entry.lsn.0),
             );
             let segments = lane.series(false).chain(lane.series(true));
-            blobs.extend(
-                segments
-                    .filter_map(|segment| segment.blobs.as_ref())
-                    .flat_map(|blobs| blobs.values()),
-            );
+            blobs.extend(segments.flat_map(|segment| segment.blobs.values()));
         }
         blobs
     }

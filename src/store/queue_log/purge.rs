@@ -210,7 +210,7 @@ impl Lane {
     /// Live messages of a range of places that lie in the journal.
     pub(super) fn entries_in(&self, range: Range) -> impl Iterator<Item = JournalEntry> + '_ {
         self.entries
-            .from_sequence(self.lane, range.0)
+            .starting_at(self.lane, range.0)
             .take_while(move |entry| entry.position.sequence() < range.1)
     }
 }

@@ -75,9 +75,7 @@ impl QueueLog {
                 if segments.persistent.insert(segment).is_err() {
                     return Err("its positions are those of another segment");
                 }
-                if !counts.is_empty() {
-                    lane.counts.get_or_insert_default().extend(counts);
-                }
+                lane.counts.extend(counts);
             }
         }
         Ok(())
@@ -171,9 +169,8 @@ impl QueueLog {
             .blobs
             .iter()
             .map(|(position, blob)| (position.sequence(), *blob));
-        let blobs: std::collections::BTreeMap<_, _> =
-            blobs.filter(|(place, _)| segment.is_live(*place)).collect();
-        segment.blobs = (!blobs.is_empty()).then(|| Box::new(blobs));
+        let is_live = |(place, _): &(u64, u64)| segment.is_live(*place);
+        segment.blobs = blobs.filter(is_live).collect();
         let lane = self.lane_or_new(id.lane);
         let segments = lane.segments.get_or_insert_default();
         if segments.persistent.insert(segment).is_err() {
@@ -306,7 +303,7 @@ impl QueueLog {
                     last: position(last),
                 });
             }
-            let counts = lane.counts.iter().flat_map(|counts| counts.iter());
+            let counts = lane.counts.iter();
             recovered.counts = counts
                 .map(|(place, (acquired, failed))| (position(*place), *acquired, *failed))
                 .collect();

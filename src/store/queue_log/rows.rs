@@ -105,7 +105,7 @@ pub(super) fn dead_value() -> Vec<u8> {
 }
 
 /// The value of a segment, with those of the lane's counts that are of its messages.
-pub(super) fn segment_value(segment: &Segment, counts: Option<&BTreeMap<u64, Counts>>) -> Vec<u8> {
+pub(super) fn segment_value(segment: &Segment, counts: &BTreeMap<u64, Counts>) -> Vec<u8> {
     let flag = |is_set, flag| if is_set { flag } else { 0 };
     let mut value = vec![
         FORMAT,
@@ -116,25 +116,20 @@ pub(super) fn segment_value(segment: &Segment, counts: Option<&BTreeMap<u64, Cou
     put_u64(&mut value, segment.live_body_bytes);
     put_varint(&mut value, segment.messages.into());
     segment.settled.encode(&mut value);
-    let blobs = segment.blobs.as_deref();
-    put_varint(&mut value, blobs.map_or(0, BTreeMap::len) as u64);
-    for (place, blob) in blobs.into_iter().flatten() {
+    put_varint(&mut value, segment.blobs.len() as u64);
+    for (place, blob) in &segment.blobs {
         put_varint(&mut value, place - segment.first);
         put_u64(&mut value, *blob);
     }
-    let of_segment = |counts: &'_ BTreeMap<u64, Counts>| {
-        let counts = counts.range(segment.first..segment.end());
-        let counts = counts.filter(|(place, _)| segment.is_live(**place));
-        counts
-            .map(|(place, counts)| (*place, *counts))
-            .collect::<Vec<_>>()
-    };
-    let counts = counts.map(of_segment).unwrap_or_default();
+    let counts = counts.range(segment.first..segment.end());
+    let counts: Vec<_> = counts
+        .filter(|(place, _)| segment.is_live(**place))
+        .collect();
     put_varint(&mut value, counts.len() as u64);
     for (place, (acquired, failed)) in counts {
         put_varint(&mut value, place - segment.first);
-        put_varint(&mut value, acquired.into());
-        put_varint(&mut value, failed.into());
+        put_varint(&mut value, (*acquired).into());
+        put_varint(&mut value, (*failed).into());
     }
     value
 }
@@ -172,11 +167,10 @@ pub(super) fn parse_segment(id: SegmentId, value: &[u8]) -> Option<SegmentRow> {
     }
     let first = segment.first;
     let place = |offset: u64| (offset < span).then(|| first + offset);
-    let mut blobs = BTreeMap::new();
     for _ in 0..reader.varint()? {
-        blobs.insert(place(reader.varint()?)?, reader.u64()?);
+        let place = place(reader.varint()?)?;
+        segment.blobs.insert(place, reader.u64()?);
     }
-    segment.blobs = (!blobs.is_empty()).then(|| Box::new(blobs));
     let mut counts = Vec::new();
     for _ in 0..reader.varint()? {
         let place = place(reader.varint()?)?;

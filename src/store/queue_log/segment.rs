@@ -4,6 +4,7 @@
 //! The file itself is not known here.
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use super::settled_set::SettledSet;
 use super::types::{JournalEntry, SegmentId, SegmentInfo, Span};
@@ -47,9 +48,8 @@ pub(super) struct Segment {
     pub(super) is_changed: bool,
     /// The catalogue may have a row of it.
     pub(super) has_row: bool,
-    /// Places in the lane and numbers of the files that have their bodies, live ones only. Boxed because few segments have
-    /// any.
-    pub(super) blobs: Option<Box<BTreeMap<u64, u64>>>,
+    /// Places in the lane and numbers of the files that have their bodies, live ones only.
+    pub(super) blobs: BTreeMap<u64, u64>,
 }
 
 impl Segment {
@@ -66,7 +66,7 @@ impl Segment {
             may_expire: false,
             is_changed: true,
             has_row: false,
-            blobs: None,
+            blobs: BTreeMap::new(),
         }
     }
 
@@ -154,9 +154,7 @@ impl Segment {
         self.settled.settle((place - self.first) as u32);
         self.live_body_bytes = self.live_body_bytes.saturating_sub(body_bytes.into());
         self.is_changed = true;
-        if let Some(blobs) = &mut self.blobs {
-            freed.extend(blobs.remove(&place));
-        }
+        freed.extend(self.blobs.remove(&place));
         true
     }
 
@@ -198,16 +196,13 @@ impl Segment {
         self.may_expire |= entry.may_expire;
         self.live_body_bytes += u64::from(entry.body_bytes);
         if entry.has_blob {
-            let blobs = self.blobs.get_or_insert_default();
-            blobs.insert(entry.position.sequence(), entry.lsn.0);
+            self.blobs.insert(entry.position.sequence(), entry.lsn.0);
         }
     }
 
     /// Takes the numbers of body files out whose messages are not live any more.
     pub(super) fn free_blobs(&mut self, freed: &mut Vec<u64>) {
-        let Some(mut blobs) = self.blobs.take() else {
-            return;
-        };
+        let mut blobs = mem::take(&mut self.blobs);
         blobs.retain(|place, blob| {
             let is_live = self.is_live(*place);
             if !is_live {
@@ -215,6 +210,6 @@ impl Segment {
             }
             is_live
         });
-        self.blobs = (!blobs.is_empty()).then_some(blobs);
+        self.blobs = blobs;
     }
 }

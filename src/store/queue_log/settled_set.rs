@@ -9,7 +9,7 @@
 
 use std::mem;
 
-use super::bytes::{Reader, put_varint};
+use super::bytes::{Reader, put_u64, put_varint};
 
 /// Offsets from here to there, the end not included.
 type Stretch = (u32, u32);
@@ -193,6 +193,29 @@ impl SettledSet {
         }
     }
 
+    /// Takes bits for what is above the prefix; none if they speak of other offsets too.
+    fn adopt_bits(&mut self, words: Vec<u64>) -> Option<()> {
+        let settled: u32 = words.iter().map(|word| word.count_ones()).sum();
+        let mut others = vec![0; words.len()];
+        set_bits(&mut others, 0, self.prefix);
+        set_bits(&mut others, self.span, words.len() as u32 * WORD_BITS);
+        if words
+            .iter()
+            .zip(&others)
+            .any(|(word, other)| word & other != 0)
+        {
+            return None;
+        }
+        self.settled += settled;
+        self.prefix = scan(&words, self.prefix, self.span, false);
+        self.above = if self.settled < self.span {
+            Above::Bits(words)
+        } else {
+            Above::default()
+        };
+        Some(())
+    }
+
     /// Bytes of memory beside the set itself.
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
@@ -203,11 +226,12 @@ impl SettledSet {
     }
 
     /// Appends span and prefix, then the shorter of: 0 and, from the prefix on, how many are not done, how many are done,
-    /// and so in turns up to the span; or 1 and the bits from the prefix on.
+    /// and so in turns up to the span; or 1 and the bits in words, from the one on that has the prefix's.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, u64::from(self.span));
         put_varint(out, u64::from(self.prefix));
-        let bits_bytes = (self.span - self.prefix).div_ceil(8) as usize;
+        let words = self.span.div_ceil(WORD_BITS) - self.prefix / WORD_BITS;
+        let bits_bytes = words as usize * mem::size_of::<u64>();
         let start = out.len();
         out.push(FORM_LENGTHS);
         let mut end = self.prefix;
@@ -229,15 +253,15 @@ impl SettledSet {
 
     fn encode_bits(&self, out: &mut Vec<u8>) {
         out.push(FORM_BITS);
-        let start = out.len();
-        out.resize(
-            start + (self.span - self.prefix).div_ceil(8) as usize,
-            u8::MAX,
-        );
+        let mut words = vec![0; self.span.div_ceil(WORD_BITS) as usize];
+        let mut end = self.prefix;
         for live in self.live_stretches() {
-            for offset in live.0 - self.prefix..live.1 - self.prefix {
-                out[start + offset as usize / 8] &= !(1 << (offset % 8));
-            }
+            set_bits(&mut words, end, live.0);
+            end = live.1;
+        }
+        set_bits(&mut words, end, self.span);
+        for word in &words[(self.prefix / WORD_BITS) as usize..] {
+            put_u64(out, *word);
         }
     }
 
@@ -262,13 +286,11 @@ impl SettledSet {
                 }
             }
             FORM_BITS => {
-                let bytes = reader.take((span - prefix).div_ceil(8) as usize)?;
-                for offset in prefix..span {
-                    let at = offset - prefix;
-                    if bytes[at as usize / 8] & (1 << (at % 8)) != 0 {
-                        set.settle(offset);
-                    }
+                let mut words = vec![0; span.div_ceil(WORD_BITS) as usize];
+                for word in &mut words[(prefix / WORD_BITS) as usize..] {
+                    *word = reader.u64()?;
                 }
+                set.adopt_bits(words)?;
             }
             _ => return None,
         }
@@ -425,6 +447,8 @@ mod tests {
             SettledSet::decode(&mut Reader::new(&zero_length), 300),
             None
         );
+        let beyond = [10, 0, FORM_BITS, 0, 4, 0, 0, 0, 0, 0, 0];
+        assert_eq!(SettledSet::decode(&mut Reader::new(&beyond), 300), None);
         let too_long = [10, 0, FORM_LENGTHS, 11];
         assert_eq!(SettledSet::decode(&mut Reader::new(&too_long), 300), None);
     }

@@ -7,7 +7,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-const QUEUE: QueueId = QueueId(7);
 const LANES: u8 = 2;
 
 #[derive(Clone, Debug)]
@@ -67,9 +66,8 @@ impl Truth {
 }
 
 fn positions(runs: &[Run]) -> impl Iterator<Item = Position> + '_ {
-    let each = |run: &Run| (0..u64::from(run.count)).map(move |at| at);
-    runs.iter()
-        .flat_map(move |run| each(run).map(|at| Position(run.first.0 + at)))
+    let each = |run: &Run| (run.first.0..run.first.0 + u64::from(run.count)).map(Position);
+    runs.iter().flat_map(each)
 }
 
 struct World {
@@ -169,7 +167,7 @@ impl World {
 
     fn purge(&mut self, seed: u32) {
         let survives = |entry: &&JournalEntry| {
-            seed.is_multiple_of(3) && (entry.position.0 ^ u64::from(seed)) % 3 != 0
+            seed.is_multiple_of(3) && !(entry.position.0 ^ u64::from(seed)).is_multiple_of(3)
         };
         let mut runs = Vec::<Run>::new();
         let mut before_is_transient = false;
@@ -361,13 +359,13 @@ impl World {
     /// The process ends; what was not synced is lost, but for what rows rest on.
     fn crash(&mut self, seed: u32) {
         let oldest = self.synced;
-        let lost = self
+        let mut lost = self
             .history
             .iter()
             .rev()
             .map(|(lsn, _)| *lsn)
             .take(seed as usize % 4);
-        if let Some(end) = lost.last().filter(|end| *end >= oldest) {
+        if let Some(end) = lost.next_back().filter(|end| *end >= oldest) {
             self.end = end;
             self.history.retain(|(lsn, _)| *lsn < end);
         }
@@ -505,7 +503,7 @@ impl World {
         let mut first = Position::new(lane, u64::from(seed % 4));
         let last = Position::new(
             lane,
-            self.next[usize::from(lane)] - u64::from(seed % 3 != 0),
+            self.next[usize::from(lane)] - u64::from(!seed.is_multiple_of(3)),
         );
         let expected: Vec<_> = match first <= last {
             true => self
