@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ struct Orders {
     faults: Vec<Fault>,
     /// Bytes by which files may still grow.
     quota: Option<u64>,
+    /// Where reading fails.
+    bad_bytes: Vec<(String, Range<u64>)>,
     /// Changes that still succeed before the power is off.
     power: Option<u32>,
     is_off: bool,
@@ -85,6 +88,11 @@ impl FaultyDisk {
         self.order(operation, part, 0, kind, true);
     }
 
+    /// Lets every read fail that touches these bytes of files whose path contains `part`.
+    pub fn fail_reads_of(&self, part: &str, bytes: Range<u64>) {
+        self.orders.lock().bad_bytes.push((part.to_owned(), bytes));
+    }
+
     /// After `spared` more changes (of files or names, or syncs) every one fails and changes nothing, as if the power went off. Of a write
     /// that is cut the first half is there.
     pub fn power_off(&self, spared: u32) {
@@ -100,6 +108,7 @@ impl FaultyDisk {
     pub fn heal(&self) {
         let mut orders = self.orders.lock();
         orders.faults.clear();
+        orders.bad_bytes.clear();
         (orders.power, orders.is_off) = (None, false);
     }
 
@@ -152,6 +161,14 @@ impl FaultyDisk {
             orders.faults.remove(index);
         }
         Err(io::Error::new(kind, "ordered by the test"))
+    }
+
+    fn is_bad(&self, path: &Path, bytes: Range<u64>) -> bool {
+        let path = path.to_string_lossy();
+        let orders = self.orders.lock();
+        orders.bad_bytes.iter().any(|(part, bad)| {
+            path.contains(part) && bad.start < bytes.end && bytes.start < bad.end
+        })
     }
 
     /// Takes the growth of a file to `bytes` off the quota.
@@ -227,6 +244,10 @@ struct FaultyFile {
 impl DiskFile for FaultyFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.disk.check(Operation::Read, &self.path)?;
+        let end = offset + buffer.len() as u64;
+        if self.disk.is_bad(&self.path, offset..end) {
+            return Err(io::Error::other("ordered by the test"));
+        }
         self.file.read_exact_at(buffer, offset)
     }
 

@@ -145,11 +145,11 @@ impl Files {
 
     fn open_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let spare = self.known.lock().spares.pop();
-        if let Some(spare) = spare {
-            if let Err(error) = self.disk.rename(&spare, path) {
-                self.known.lock().spares.push(spare);
-                return Err(error);
-            }
+        if let Some(spare) = spare
+            && let Err(error) = self.disk.rename(&spare, path)
+        {
+            self.known.lock().spares.push(spare);
+            return Err(error);
         }
         self.disk.open(path, Access::Create)
     }

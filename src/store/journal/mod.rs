@@ -31,13 +31,15 @@ mod files;
 mod format;
 mod input;
 mod replay;
+mod report;
 mod scan;
 mod waiters;
 mod writer;
 
 pub use blobs::Blobs;
 pub use input::{Appended, Appender, BodyCrc};
-pub use replay::{DamagedPiece, Recovered, ReplayCase, ReplayReport, replay};
+pub use replay::{Recovered, Visit, replay};
+pub use report::{DamagedPiece, ReplayCase, ReplayReport};
 
 use std::fmt;
 use std::io;
@@ -300,7 +302,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Goes on behind what [`replay`] found, in a file of its own, and starts the thread `journal`.
+    /// Goes on behind what [`replay()`] found, in a file of its own, and starts the thread `journal`.
     ///
     /// # Errors
     /// A file cannot be made. That there is no space is none: see [`Journal::is_full`].

@@ -13,6 +13,7 @@
 //! | [`ReplayCase::CutFile`] | a file ends before its frames do | the same |
 //! | [`ReplayCase::MissingFile`] | a file starts behind the end of the one before, or behind the checkpoint | the gap is reported |
 //! | [`ReplayCase::HeaderUnreadable`] | block 0 of a file is damaged | its frames tell what it said; if there are none, the file is set aside |
+//! | [`ReplayCase::Unreadable`] | the disk fails to read parts of a file | they are taken for zeros, the rest is used |
 //! | [`ReplayCase::UnusedFile`] | the last file has no header of its own yet, and no frame | it is begun again |
 //! | [`ReplayCase::StaleBytes`] | behind the last frame is one of the file's former life | that is the end |
 //! | [`ReplayCase::EndsEarly`] | the mark of a clean stop is behind the end | the gap is reported |
@@ -20,7 +21,7 @@
 //! Frames that nobody is known to have synced are written and synced again, so that what is used here cannot be lost by a later
 //! power cut: after kill -9, or a failed sync, they may be in the system's memory alone.
 
-use std::fmt;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,10 +29,10 @@ use super::files::{FoundFile, QueueList, generation_of, is_spare};
 use super::format::{
     BLOCK_BYTES, FRAME_HEADER_BYTES, FileHeader, FrameHeader, HeaderFault, VERSION,
 };
+use super::report::{DamagedPiece, ReplayCase, ReplayReport};
 use super::scan::{Part, Reader, Slot, is_whole, salvage};
 use super::writer::new_seed;
 use super::{FOLDER, Lsn, SealedFile};
-use crate::model::{Position, QueueId};
 use crate::store::StoreError;
 use crate::store::disk::{Access, Disk};
 use crate::store::quarantine::{Piece, Quarantine};
@@ -39,176 +40,6 @@ use crate::store::record::{Content, Damage, Head};
 
 /// Damaged pieces that are listed; the others are counted.
 const DAMAGED_LISTED_MAX: usize = 10_000;
-
-/// Something that was not as after an orderly stop. See the module.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReplayCase {
-    /// A frame that was not written to its end.
-    TornTail {
-        /// The file.
-        generation: u64,
-        /// Where it begins.
-        at: Lsn,
-        /// Its bytes.
-        bytes: u64,
-    },
-    /// Damage in what was synced.
-    DamageInside {
-        /// The file.
-        generation: u64,
-        /// Where the damaged frame begins.
-        from: Lsn,
-        /// Where it ends.
-        to: Lsn,
-    },
-    /// A file ends too early.
-    CutFile {
-        /// The file.
-        generation: u64,
-        /// The first frame that is not whole.
-        from: Lsn,
-        /// Where that frame, or the file, ended.
-        to: Lsn,
-    },
-    /// A file is missing, or several.
-    MissingFile {
-        /// The first place that is missing.
-        from: Lsn,
-        /// The next that is there, if anything is.
-        to: Option<Lsn>,
-    },
-    /// The header of a file is damaged.
-    HeaderUnreadable {
-        /// The file.
-        generation: u64,
-        /// Whether frames in it were found all the same.
-        has_frames: bool,
-    },
-    /// A file was about to be begun.
-    UnusedFile {
-        /// The file.
-        generation: u64,
-    },
-    /// Frames of a former life follow the last one.
-    StaleBytes {
-        /// The file.
-        generation: u64,
-        /// Where they begin.
-        at: Lsn,
-    },
-    /// The journal had been closed later than it ends.
-    EndsEarly {
-        /// Where it ends.
-        end: Lsn,
-        /// Where it was closed.
-        clean_end: Lsn,
-    },
-}
-
-impl ReplayCase {
-    /// Whether something that was confirmed may be lost.
-    pub fn is_loss(&self) -> bool {
-        match self {
-            Self::TornTail { .. } | Self::UnusedFile { .. } | Self::StaleBytes { .. } => false,
-            Self::HeaderUnreadable { has_frames, .. } => !has_frames,
-            Self::DamageInside { .. }
-            | Self::CutFile { .. }
-            | Self::MissingFile { .. }
-            | Self::EndsEarly { .. } => true,
-        }
-    }
-}
-
-impl fmt::Display for ReplayCase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TornTail {
-                generation,
-                at,
-                bytes,
-            } => write!(
-                f,
-                "{bytes} bytes at {at} in file {generation} were not written to their end; nobody had been told that they were"
-            ),
-            Self::DamageInside {
-                generation,
-                from,
-                to,
-            } => write!(f, "file {generation} is damaged between {from} and {to}"),
-            Self::CutFile {
-                generation,
-                from,
-                to,
-            } => write!(
-                f,
-                "file {generation} is too short: what was between {from} and {to} is missing or damaged"
-            ),
-            Self::MissingFile { from, to: Some(to) } => {
-                write!(
-                    f,
-                    "files are missing: nothing is left between {from} and {to}"
-                )
-            }
-            Self::MissingFile { from, to: None } => {
-                write!(f, "files are missing: nothing is left from {from} on")
-            }
-            Self::HeaderUnreadable {
-                generation,
-                has_frames: true,
-            } => write!(
-                f,
-                "the header of file {generation} is damaged; its frames are used"
-            ),
-            Self::HeaderUnreadable {
-                generation,
-                has_frames: false,
-            } => write!(f, "file {generation} has no readable header or frame"),
-            Self::UnusedFile { generation } => write!(f, "file {generation} had not been begun"),
-            Self::StaleBytes { generation, at } => {
-                write!(
-                    f,
-                    "file {generation} ends at {at}, before frames of a former life"
-                )
-            }
-            Self::EndsEarly { end, clean_end } => write!(
-                f,
-                "the journal was closed at {clean_end} and ends at {end}: what was between is missing"
-            ),
-        }
-    }
-}
-
-/// A stretch that could not be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DamagedPiece {
-    /// The queue that it belongs to, if that can be read.
-    pub queue: Option<QueueId>,
-    /// The place in the queue, if that can be read.
-    pub position: Option<Position>,
-    /// Where it is.
-    pub lsn: Lsn,
-    /// Its bytes.
-    pub bytes: u64,
-    /// What is wrong.
-    pub reason: String,
-}
-
-/// What replay found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReplayReport {
-    /// What was not as after an orderly stop.
-    pub cases: Vec<ReplayCase>,
-    /// What could not be used, the first ten thousand of them. A message for several queues is there for each.
-    pub damaged: Vec<DamagedPiece>,
-    /// How many there are in all.
-    pub damaged_count: u64,
-    /// Whole frames.
-    pub frames: u64,
-    /// Records that were used.
-    pub records: u64,
-    /// Where the journal goes on.
-    pub end: Lsn,
-}
 
 /// What replay found, from which the journal goes on.
 #[derive(Debug)]
@@ -221,7 +52,10 @@ pub struct Recovered {
     pub(super) next: FileHeader,
 }
 
-/// Hands out every record from `from` on, in order: its place, its bytes, what it says, and its body. `clean_end` is where the
+/// Is handed each record: its place, its bytes in the journal, what it says, its body.
+pub type Visit<'a> = dyn FnMut(Lsn, u32, Content<'_>, &[u8]) + 'a;
+
+/// Hands out every record from `from` on, in order. `clean_end` is where the
 /// journal was last closed, if it was closed in order. Damaged pieces are set aside (see [`Quarantine`]).
 ///
 /// # Errors
@@ -232,7 +66,7 @@ pub fn replay(
     data_folder: &Path,
     from: Lsn,
     clean_end: Option<Lsn>,
-    visit: &mut dyn FnMut(Lsn, u32, &Content<'_>, &[u8]),
+    visit: &mut Visit<'_>,
 ) -> Result<Recovered, StoreError> {
     let folder = data_folder.join(FOLDER);
     let paths = disk
@@ -305,18 +139,19 @@ impl Opened {
         let reader = Reader {
             file: file.into(),
             len,
+            error: RefCell::default(),
         };
-        let (block, _) = reader.read(0, BLOCK_BYTES);
+        let (block, is_complete) = reader.read(0, BLOCK_BYTES);
         // In a file that was never begun again after its former life there is nothing of this one, whatever it looks like.
         let guess = || reader.guess_header(generation);
         let (header, state) = match FileHeader::parse(&block) {
             Ok(header) if header.generation == generation => (Some(header), HeaderState::Sound),
             Ok(_) => (None, HeaderState::NotBegun),
-            Err(HeaderFault::Empty) => match guess() {
+            Err(HeaderFault::Empty) if is_complete => match guess() {
                 None => (None, HeaderState::NotBegun),
                 header => (header, HeaderState::Damaged),
             },
-            Err(HeaderFault::Unreadable) => (guess(), HeaderState::Damaged),
+            Err(HeaderFault::Empty | HeaderFault::Unreadable) => (guess(), HeaderState::Damaged),
             Err(HeaderFault::Newer(found)) => {
                 return Err(StoreError::NewerFormat {
                     path: path.to_owned(),
@@ -339,7 +174,7 @@ struct Replay<'a> {
     quarantine: Quarantine,
     from: Lsn,
     clean_end: Option<Lsn>,
-    visit: &'a mut dyn FnMut(Lsn, u32, &Content<'_>, &[u8]),
+    visit: &'a mut Visit<'a>,
     report: ReplayReport,
     found: Vec<FoundFile>,
     unused: Vec<PathBuf>,
@@ -468,6 +303,12 @@ impl Replay<'_> {
                     at: Lsn(header.start.0 + at),
                 });
             }
+        }
+        if let Some(error) = file.reader.error.take() {
+            self.note(ReplayCase::Unreadable {
+                generation: file.generation,
+                error: error.to_string(),
+            });
         }
         self.number = self.number.max(header.first_number.saturating_sub(1));
         self.last = Some((header, kept_end > 0));
@@ -605,7 +446,7 @@ impl Replay<'_> {
             }
         }
         self.report.records += 1;
-        (self.visit)(lsn, bytes.len() as u32, &content, &bytes[head.body()]);
+        (self.visit)(lsn, bytes.len() as u32, content, &bytes[head.body()]);
     }
 
     /// Sets bytes aside, for each queue if a head says to which they belong.

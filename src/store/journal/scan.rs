@@ -3,6 +3,7 @@
 //! In: an open file and what is known of it. Out: frames by their headers, gaps between them where no header can be read, and out of
 //! damaged bytes whatever records are sound. What is made of a frame that is not whole is decided elsewhere.
 
+use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ impl Slot {
 pub(super) struct Reader {
     pub file: Arc<dyn DiskFile>,
     pub len: u64,
+    /// The last error of the disk.
+    pub error: RefCell<Option<io::Error>>,
 }
 
 impl Reader {
@@ -113,8 +116,7 @@ impl Reader {
 
     /// The header of a frame, whatever its file, if one is at `offset`.
     pub(super) fn header(&self, offset: u64) -> Option<FrameHeader> {
-        let mut bytes = [0; FRAME_HEADER_BYTES];
-        self.file.read_exact_at(&mut bytes, offset).ok()?;
+        let (bytes, _) = self.read(offset, FRAME_HEADER_BYTES as u64);
         FrameHeader::parse(&bytes)
     }
 
@@ -150,10 +152,10 @@ impl Reader {
         let mut is_complete = true;
         for (index, block) in content.chunks_mut(BLOCK_BYTES as usize).enumerate() {
             let at = offset + index as u64 * BLOCK_BYTES;
-            let read: io::Result<()> = self.file.read_exact_at(block, at);
-            if read.is_err() {
+            if let Err(error) = self.file.read_exact_at(block, at) {
                 block.fill(0);
                 is_complete = false;
+                self.error.replace(Some(error));
             }
         }
         (content, is_complete)

@@ -4,8 +4,8 @@ use std::io;
 use std::task::Wake;
 
 use super::*;
-use crate::store::disk::FaultyDisk;
 use crate::store::disk::faulty::Operation;
+use crate::store::disk::{FaultyDisk, RealDisk};
 use crate::store::record::{BLOB_BYTES_MIN, MessageMeta, Run};
 
 fn run(position: u64) -> Run {
@@ -558,4 +558,46 @@ fn a_panic_while_appending_leaves_whole_records() {
     assert!(outcome.is_err());
     confirmed(&journal, 2, b"two");
     assert_eq!(replay_all(&disk.lose_unsynced()).1.len(), 2);
+}
+
+#[test]
+fn the_last_handle_may_be_dropped_on_the_journals_thread() {
+    let journal = open(&sim());
+    append(&journal, 1, b"one");
+    let (sender, receiver) = channel();
+    let (end, kept) = (journal.end(), journal.clone());
+    let (told, may_drop) = channel::<()>();
+    let done = move |_| {
+        let _ = may_drop.recv();
+        drop(kept);
+        let _ = sender.send(());
+    };
+    journal.when_synced(Lsn(end.0 + 1), Box::new(done));
+    append(&journal, 2, b"two");
+    drop(journal);
+    drop(told);
+    receiver.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn it_works_on_the_machines_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let (mut from, mut position) = (Lsn(0), 0);
+    for life in 0..3 {
+        let mut seen = 0;
+        let mut count = |_, _, _: Content<'_>, _: &[u8]| seen += 1;
+        let recovered = super::replay(&disk, folder.path(), from, None, &mut count).unwrap();
+        assert_eq!(recovered.report.cases, []);
+        assert!(life == 0 || seen > 0);
+        let journal = Journal::start(disk.clone(), folder.path(), recovered, options()).unwrap();
+        while journal.sealed().len() < 4 {
+            position += 1;
+            let appended = confirmed(&journal, position, &[b'x'; 20_000]);
+            assert!(journal.read(appended.lsn, appended.record_bytes).is_ok());
+        }
+        let sealed = journal.sealed().remove(0);
+        from = sealed.end;
+        journal.recycle(sealed.generation).unwrap();
+    }
 }
