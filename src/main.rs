@@ -123,6 +123,7 @@ fn server_exit(error: &ServerError) -> Exit {
             Exit::of_store_error(error)
         }
         ServerError::Start(StartError::Import { error, .. }) => import_exit(error),
-        ServerError::Start(StartError::Password(_)) | ServerError::System { .. } => Exit::Software,
+        ServerError::Start(StartError::Password(_) | StartError::Thread(_))
+        | ServerError::System { .. } => Exit::Software,
     }
 }

@@ -26,6 +26,8 @@ pub struct AlarmReading {
     pub disk_free_bytes: Option<u64>,
     /// Bytes of free disk below which the alarm goes on.
     pub disk_limit_bytes: u64,
+    /// Whether the journal found no room on the disk and waits for some.
+    pub is_journal_full: bool,
     /// Per cent of the limits that must be regained before an alarm goes off.
     pub hysteresis_percent: u8,
 }
@@ -77,6 +79,7 @@ impl Alarms {
         if reading
             .disk_free_bytes
             .is_some_and(|free| free < disk_limit)
+            || reading.is_journal_full
         {
             after |= DISK;
         }
@@ -95,6 +98,7 @@ mod tests {
             memory_limit_bytes: 1000,
             disk_free_bytes: Some(disk_free_bytes),
             disk_limit_bytes: 100,
+            is_journal_full: false,
             hysteresis_percent: 10,
         }
     }
@@ -114,6 +118,19 @@ mod tests {
         assert!(alarms.judge(&reading(1001, 109)));
         assert_eq!(alarms.reason(), Some("low on memory & disk"));
         assert!(alarms.judge(&reading(0, 110)));
+        assert_eq!(alarms.reason(), None);
+    }
+
+    #[test]
+    fn a_journal_without_room_is_a_disk_alarm_whatever_the_limit_says() {
+        let alarms = Alarms::default();
+        let full = AlarmReading {
+            is_journal_full: true,
+            ..reading(0, 1_000_000)
+        };
+        assert!(alarms.judge(&full));
+        assert_eq!(alarms.reason(), Some("low on disk"));
+        assert!(alarms.judge(&reading(0, 1_000_000)));
         assert_eq!(alarms.reason(), None);
     }
 }

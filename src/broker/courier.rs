@@ -9,7 +9,7 @@ use super::vhost::{ExchangeRef, Vhost};
 use crate::model::{Now, QueueId, SharedMessage};
 use crate::protocol::Table;
 use crate::queue::dead_letters::{is_cycle, with_death};
-use crate::queue::{DeadLetter, Effects, Published};
+use crate::queue::{Burst, DeadLetter, Effects, Placed, QueueHandle};
 use crate::routing::{Router, Topology, extra_routing_keys};
 
 /// One worker's scratch space: effects to carry out and a router to route dead letters with.
@@ -27,6 +27,9 @@ impl Courier {
             self.effects.dispatch();
             for (queue, deadline_ms) in self.effects.deadlines.drain(..) {
                 broker.timers.schedule(queue, deadline_ms);
+            }
+            for load in std::mem::take(&mut self.effects.loads) {
+                broker.loader.load(load, now);
             }
             self.wake_parked(broker, now);
             for letter in std::mem::take(&mut self.effects.dead_letters) {
@@ -62,20 +65,25 @@ impl Courier {
         }
     }
 
-    fn publish_dead_letter(&mut self, broker: &Broker, letter: DeadLetter, now: Now) {
+    /// Publishes a dead letter whose message is here. Letter and settlement of its source are one frame in the journal: a
+    /// crash leaves the message in one of the queues, never in none.
+    pub(super) fn publish_dead_letter(&mut self, broker: &Broker, letter: DeadLetter, now: Now) {
+        let Some(original) = &letter.message else {
+            broker.loader.load_letter(letter, now);
+            return;
+        };
         let Some(vhost) = broker.vhost(&letter.vhost) else {
             return;
         };
         let message: SharedMessage = Arc::new(with_death(
-            &letter.message,
+            original,
             &letter.queue_name,
             letter.reason,
             now,
             &letter.exchange,
             letter.routing_key.as_deref(),
         ));
-        let mut arrived = 0;
-        let mut is_refused = false;
+        let mut targets: Vec<QueueHandle> = Vec::new();
         for id in self.route(&vhost, broker, &message) {
             let Some(target) = broker.queue(id) else {
                 continue;
@@ -89,20 +97,65 @@ impl Courier {
                 );
                 continue;
             }
-            // A target deleted meanwhile takes nothing.
-            match target.publish(Arc::clone(&message), now, &mut self.effects) {
-                Ok(Published::Accepted(_)) => arrived += 1,
-                Ok(Published::Rejected) => is_refused = true,
-                Err(_) => {}
-            }
+            targets.push(target);
         }
+        let placed = self.move_letter(broker, &letter, &message, &targets, now);
         // A queue with at-least-once dead-lettering keeps what has not arrived, and tries again.
         if let Some(position) = letter.retained
             && let Some(source) = broker.queue(letter.queue)
         {
-            let has_arrived = arrived > 0 && !is_refused;
+            let has_arrived = placed.accepted > 0 && !placed.is_refused;
             // A source deleted meanwhile keeps nothing.
             let _ = source.settle_dead_letter(position, has_arrived, now, &mut self.effects);
+        }
+    }
+
+    /// Puts the letter into `targets` and takes it out of the log of the queue that it leaves.
+    fn move_letter(
+        &mut self,
+        broker: &Broker,
+        letter: &DeadLetter,
+        message: &SharedMessage,
+        targets: &[QueueHandle],
+        now: Now,
+    ) -> Placed {
+        let source = letter.source.and_then(|position| {
+            let handle = broker.queue(letter.queue)?;
+            Some((handle, position))
+        });
+        let mut queues: Vec<&QueueHandle> = targets.iter().collect();
+        queues.extend(source.iter().map(|(handle, _)| handle));
+        queues.sort_unstable_by_key(|handle| handle.id());
+        queues.dedup_by_key(|handle| handle.id());
+        if queues.is_empty() {
+            return Placed::default();
+        }
+        let rank = |id: QueueId| queues.binary_search_by_key(&id, |handle| handle.id()).ok();
+        let mut burst = Burst::open_atomic(&broker.messages, queues.iter().copied());
+        let ranks = targets.iter().filter_map(|target| rank(target.id()));
+        let placed = burst.publish(message, None, ranks, now, &mut self.effects);
+        if let Some((handle, position)) = &source
+            && let Some(index) = rank(handle.id())
+        {
+            burst.letter_left(index, *position);
+        }
+        burst.finish(now, &mut self.effects);
+        placed
+    }
+
+    /// A letter whose message cannot be read goes nowhere, and its source holds it no longer.
+    pub(super) fn drop_letter(&mut self, broker: &Broker, letter: &DeadLetter, now: Now) {
+        let Some(source) = broker.queue(letter.queue) else {
+            return;
+        };
+        if let Some(position) = letter.retained {
+            // A source deleted meanwhile keeps nothing.
+            let _ = source.settle_dead_letter(position, true, now, &mut self.effects);
+        }
+        if let Some(position) = letter.source {
+            let mut burst = Burst::open(&broker.messages, [&source]);
+            burst.letter_left(0, position);
+            burst.finish(now, &mut self.effects);
         }
     }
 

@@ -7,10 +7,12 @@
 //! # The order of locks
 //! 1. [`Vhost::topology`], for whatever declares, deletes, binds or unbinds
 //! 2. an exchange's lock (`vhost::ExchangeCell`)
-//! 3. a queue's lock (inside [`crate::queue::QueueHandle`])
-//! 4. an inbox's lock (inside [`crate::queue::Inbox`]), a channel's window, the timers' entries, the maps
+//! 3. queues' locks (inside [`crate::queue::QueueHandle`]): one, or several in ascending order of the queues' ids
+//!    ([`crate::queue::Burst`])
+//! 4. the journal's input ([`crate::store::journal::Appender`])
+//! 5. an inbox's lock (inside [`crate::queue::Inbox`]), a channel's window, the timers' entries, the maps
 //!
-//! A lock is only taken while holding those above it, never two of the same kind. A guard of a map is
+//! A lock is only taken while holding those above it, never two of the same kind but queues'. A guard of a map is
 //! dropped before a lock above it is taken. Nothing awaits or reads a file under one, and nothing waits for the
 //! store but a declare that finds all reserved queue ids taken (`DefinitionStore::allocate_queue_id`). Changes
 //! are handed to the store under the first lock, which only queues them, so that it keeps their order.
@@ -19,6 +21,7 @@ mod alarms;
 mod clock;
 mod courier;
 mod executor;
+mod loader;
 pub mod registry;
 mod reply_to;
 mod start;
@@ -44,9 +47,12 @@ pub use vhost::{Vhost, VhostLimits};
 
 use crate::auth::Directory;
 use crate::model::{ConnectionId, ConsumerId, Name, Now, QueueId, WallMs};
-use crate::queue::{Effects, QueueHandle};
+use crate::queue::{Effects, HotBudget, Keeping, QueueHandle};
+use crate::store::Store;
 use crate::store::definitions::{Change, DefinitionStore};
+use crate::store::messages::MessageStore;
 use courier::Courier;
+use loader::Loader;
 use registry::Registry;
 use reply_to::ReplyConsumers;
 use timers::Timers;
@@ -70,6 +76,8 @@ pub struct BrokerSettings {
     pub permit_transient_queues: bool,
     /// The type of queues where neither client nor virtual host names one.
     pub default_queue_kind: crate::queue::QueueKind,
+    /// Bytes of messages that may wait in memory, read at start.
+    pub cache_bytes_max: u64,
     /// Deliveries without acknowledgement for consumers of channels that set no `basic.qos`; `None` is no limit.
     pub default_consumer_prefetch: Option<u16>,
 }
@@ -79,7 +87,13 @@ pub struct Broker {
     settings: RwLock<Arc<BrokerSettings>>,
     alarms: Alarms,
     directory: Arc<Directory>,
+    /// The data folder, whose parts follow.
+    data: Arc<Store>,
     store: Arc<DefinitionStore>,
+    messages: Arc<MessageStore>,
+    /// What all queues may have in memory.
+    budget: Arc<HotBudget>,
+    loader: Loader,
     vhosts: DashMap<Name, Arc<Vhost>>,
     queues: DashMap<QueueId, QueueHandle>,
     reply_consumers: ReplyConsumers,
@@ -164,12 +178,67 @@ impl Broker {
             .sum()
     }
 
-    /// Drains the definition store and closes it; nothing is accepted afterwards.
+    /// Writes what is still to be written and closes the data folder; nothing is accepted afterwards.
     ///
     /// # Errors
-    /// The store's last sync failed.
+    /// The last sync failed.
     pub fn close(&self) -> Result<(), crate::store::StoreError> {
-        self.store.close()
+        self.data.close()
+    }
+
+    /// The store of messages.
+    pub fn messages(&self) -> &Arc<MessageStore> {
+        &self.messages
+    }
+
+    /// Bytes of messages that wait in memory.
+    pub fn hot_bytes(&self) -> u64 {
+        self.budget.bytes()
+    }
+
+    /// Lets bodies go that can be read again, when the memory for them is used up: queues that nobody consumes from
+    /// would keep it from those that are busy. Called now and then.
+    pub fn relieve_memory(&self, now: Now) {
+        if !self.budget.is_full() {
+            return;
+        }
+        let mut courier = Courier::default();
+        let handles: Vec<QueueHandle> = self.queues.iter().map(|q| q.value().clone()).collect();
+        for handle in handles {
+            // A queue deleted meanwhile holds nothing.
+            let _ = handle.evict(&mut courier.effects);
+            courier.carry_out(self, now);
+            if self.budget.bytes() < self.budget.bytes_max() / 2 {
+                return;
+            }
+        }
+    }
+
+    /// Waits until everything that was handed to the journal is synced and everything asked of the disk is read: for tests,
+    /// which then find a broker at rest.
+    ///
+    /// # Errors
+    /// The journal has failed.
+    pub fn settle(&self) -> Result<(), crate::store::StoreError> {
+        loop {
+            self.messages.journal().flush()?;
+            if self.loader.pending() == 0 {
+                return Ok(());
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether something asked of the disk has not been read yet.
+    pub fn has_loads(&self) -> bool {
+        self.loader.pending() > 0
+    }
+
+    fn keeping(&self) -> Keeping {
+        Keeping {
+            store: Arc::clone(&self.messages),
+            budget: Arc::clone(&self.budget),
+        }
     }
 
     fn next_connection_id(&self) -> ConnectionId {

@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use thiserror::Error;
 
 use super::courier::Courier;
+use super::loader::Loader;
 use super::registry::Registry;
 use super::reply_to::ReplyConsumers;
 use super::timers::Timers;
@@ -19,13 +20,13 @@ use super::{Alarms, Broker, BrokerSettings, Clock, Vhost, VhostLimits};
 use crate::auth::{Directory, HashingAlgorithm, PasswordHash, Permission, User};
 use crate::model::{Name, Now};
 use crate::protocol::FieldTable;
-use crate::queue::{Effects, QueueDeclaration, QueueKind, QueueSettings};
+use crate::queue::{Effects, HotBudget, QueueDeclaration, QueueKind, QueueSettings};
 use crate::routing::{Binding, Destination, ExchangeDefinition, PREDECLARED_EXCHANGES};
-use crate::store::StoreError;
 use crate::store::definitions::{
     self as stored, Change, Definition, DefinitionStore, Definitions, DestinationKind, ImportError,
     json::read_document,
 };
+use crate::store::{Store, StoreError};
 
 /// The account, virtual host and permissions that an empty data folder begins with.
 #[derive(Clone, Debug)]
@@ -60,6 +61,9 @@ pub enum StartError {
         /// What is wrong with it, and where.
         error: ImportError,
     },
+    /// The system has no thread left.
+    #[error("cannot start the threads that read messages: {0}")]
+    Thread(std::io::Error),
     /// The default user's password cannot be hashed.
     #[error("the default user's password cannot be hashed: {0}")]
     Password(String),
@@ -81,17 +85,18 @@ pub struct StartReport {
 }
 
 impl Broker {
-    /// Opens the definitions of `store` and builds the broker from them.
+    /// Loads the definitions and messages of `data` and builds the broker from them.
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn start(
         settings: BrokerSettings,
         directory: Arc<Directory>,
-        store: Arc<DefinitionStore>,
+        data: Arc<Store>,
         first_boot: &FirstBoot,
         definitions_file: Option<&Path>,
     ) -> Result<(Arc<Self>, StartReport), StartError> {
+        let store = Arc::clone(&data.definitions);
         // RabbitMQ creates no default user beside definitions that bring their own.
         let transient = match definitions_file {
             Some(file) => import_file(&store, file)?,
@@ -107,10 +112,14 @@ impl Broker {
             .skipped
             .extend(loaded.damaged.iter().map(ToString::to_string));
         let broker = Arc::new(Self {
+            budget: HotBudget::new(settings.cache_bytes_max),
             settings: RwLock::new(Arc::new(settings)),
             alarms: Alarms::default(),
             directory,
+            messages: Arc::clone(&data.messages),
+            data,
             store,
+            loader: Loader::default(),
             vhosts: DashMap::new(),
             queues: DashMap::new(),
             reply_consumers: ReplyConsumers::default(),
@@ -120,7 +129,9 @@ impl Broker {
             connection_last: AtomicU64::new(0),
             consumer_last: AtomicU64::new(0),
         });
+        Loader::start(&broker).map_err(StartError::Thread)?;
         broker.restore(loaded.definitions, &mut report);
+        broker.messages.finish_recovery()?;
         Ok((broker, report))
     }
 

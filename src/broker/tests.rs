@@ -18,20 +18,31 @@ use crate::model::{
 };
 use crate::protocol::{FieldTable, PropertyFacts};
 use crate::queue::{Inbox, QueueKind};
-use crate::store::definitions::Options;
+use crate::store::journal::JournalOptions;
 use crate::store::probe::Probe;
+use crate::store::{Options, definitions};
 
 pub(super) struct Node {
     pub(super) broker: Arc<Broker>,
     folder: tempfile::TempDir,
 }
 
-fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
-    let options = Options {
-        probe: Probe::InProcess,
+fn store_options() -> Options {
+    Options {
+        definitions: definitions::Options {
+            probe: Probe::InProcess,
+            ..definitions::Options::default()
+        },
+        journal: JournalOptions {
+            file_bytes: 1024 * 1024,
+            ..JournalOptions::default()
+        },
         ..Options::default()
-    };
-    let store = DefinitionStore::open(&folder.path().join("data"), options).unwrap();
+    }
+}
+
+fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
+    let store = Store::open(&folder.path().join("data"), store_options()).unwrap();
     let settings = BrokerSettings {
         connections_max: None,
         queues_max: None,
@@ -39,6 +50,7 @@ fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
         permit_transient_queues: true,
         default_queue_kind: QueueKind::Classic,
         default_consumer_prefetch: None,
+        cache_bytes_max: 32 * 1024 * 1024,
     };
     let first_boot = FirstBoot {
         user: "guest".to_owned(),
@@ -50,8 +62,7 @@ fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
         read: ".*".to_owned(),
     };
     let directory = Arc::new(Directory::new(AuthSettings::default()));
-    let (broker, report) =
-        Broker::start(settings, directory, Arc::new(store), &first_boot, None).unwrap();
+    let (broker, report) = Broker::start(settings, directory, store, &first_boot, None).unwrap();
     assert!(report.skipped.is_empty(), "{:?}", report.skipped);
     broker
 }

@@ -203,7 +203,8 @@ impl Broker {
         now: Now,
         effects: &mut Effects,
     ) -> QueueHandle {
-        let handle = QueueHandle::new(declaration, &PolicySettings::default(), now, effects);
+        let policy = PolicySettings::default();
+        let handle = QueueHandle::new(declaration, &policy, self.keeping(), now, effects);
         self.queues.insert(handle.id(), handle.clone());
         vhost
             .queues

@@ -25,5 +25,7 @@ pub use table::{
     Settings, TimeoutSettings,
 };
 pub use used::{ConfigError, Loaded, Sources};
-pub use value::{Amount, DefaultQueueType, Listeners, LogFormat, LogLevel, Mechanism, Secret};
+pub use value::{
+    Amount, DefaultQueueType, Listeners, LogFormat, LogLevel, Mechanism, Secret, Sync,
+};
 pub use written::{Flag, Problem};

@@ -12,7 +12,9 @@ use super::kind::{
     Boolean, FilePath, Hidden, Kind, NodeName, Pattern, ShortText, ShortTexts, Threads, addresses,
     choice, choices, integer, size, threshold, unless,
 };
-use super::value::{Amount, DefaultQueueType, Listeners, LogFormat, LogLevel, Mechanism, Secret};
+use super::value::{
+    Amount, DefaultQueueType, Listeners, LogFormat, LogLevel, Mechanism, Secret, Sync,
+};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -39,6 +41,7 @@ settings! {
         + auth: AuthSettings "Who may log in, and how.";
         + first_boot: FirstBootSettings "What is created with a new data folder.";
         + alarms: AlarmSettings "When publishers are stopped.";
+        + store: StoreSettings "How messages are kept on the disk.";
         + queue: QueueSettings "What holds for queues and consumers that do not say otherwise.";
         + deprecated_features: DeprecatedFeatureSettings "What RabbitMQ 4.3 removed and this broker keeps.";
         + log: LogSettings "What is logged, and how.";
@@ -178,6 +181,18 @@ settings! {
         hysteresis_percent: u8 = integer(0, 50), "5", "percent of the threshold", Live, "",
             "How far back over its threshold a value must go before its alarm is cleared.",
             "Without it publishers would be stopped and started at every look.";
+    }
+
+    StoreSettings "store" "How messages are kept on the disk." {
+        sync: Sync = choice(), "\"always\"", "when", Restart, "",
+            "When what was written is synced: always before a confirm, at intervals, or when the system likes. With interval or never a confirm means that the system has the message, and a power cut can lose what it had not written yet; the log says so at start.",
+            "A confirm is a promise.";
+        sync_interval_ms: u64 = integer(1, 60_000), "200", "ms", Restart, "",
+            "The time between syncs when store.sync is interval.",
+            "What a power cut may lose at most, then.";
+        cache_bytes_max: u64 = size(MIB, 1024 * 1024 * MIB), "\"32MiB\"", "bytes of the node", Restart, "",
+            "The messages of all queues that may be in memory while they wait; what is above lies on the disk only and is read again in time.",
+            "A backlog costs disk and not memory; the system's own cache keeps what was written last.";
     }
 
     QueueSettings "queue" "What holds for queues and consumers that do not say otherwise." {

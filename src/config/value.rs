@@ -113,6 +113,18 @@ spelled! {
 }
 
 spelled! {
+    /// When the journal is synced.
+    Sync {
+        /// Before every confirm.
+        Always = "always",
+        /// At intervals; a confirm does not wait for it.
+        Interval = "interval",
+        /// When the system likes.
+        Never = "never",
+    }
+}
+
+spelled! {
     /// How log lines are written.
     LogFormat {
         /// One line for people.

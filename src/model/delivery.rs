@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ChannelNumber, ConsumerId, Name, Position, QueueId, SharedMessage};
+use super::{ChannelNumber, ConsumerId, Got, Name, Position, QueueId, SharedMessage};
 
 /// A message assigned to a consumer, on its way to the connection that sends it.
 #[derive(Clone, Debug)]
@@ -58,6 +58,15 @@ pub enum InboxEvent {
         consumer: ConsumerId,
         /// The time that it had, in milliseconds.
         timeout_ms: u64,
+    },
+    /// The answer to a `basic.get` that had to wait until the message was loaded.
+    Got {
+        /// The channel that asked.
+        channel: ChannelNumber,
+        /// Whether the message is settled by being sent.
+        no_ack: bool,
+        /// The message, or none.
+        got: Option<Got>,
     },
 }
 

@@ -43,7 +43,8 @@ pub struct NewConsumer {
 pub struct Owner {
     /// The consumer.
     pub consumer: ConsumerId,
-    slot: u32,
+    /// Its slot.
+    pub slot: u32,
 }
 
 /// Why a consumer's turn does or does not come.
@@ -302,6 +303,15 @@ impl Consumers {
     /// The consumer that [`Consumers::pick`] chose.
     pub fn get(&self, owner: Owner) -> Option<&Consumer> {
         self.slots[owner.slot as usize].as_deref()
+    }
+
+    /// The consumer in this slot. A slot is not given to another while something is unsettled under it.
+    pub fn owner_at(&self, slot: u32) -> Option<Owner> {
+        let consumer = self.slots.get(slot as usize)?.as_ref()?;
+        Some(Owner {
+            consumer: consumer.asked.id,
+            slot,
+        })
     }
 
     /// A delivery of `owner` is settled or came back: its credit and its place in the window are free.

@@ -34,6 +34,10 @@ pub struct Counters {
     pub delivery_limited: u64,
     /// Purged, or gone with the queue.
     pub purged: u64,
+    /// Taken over from the log after a restart.
+    pub recovered: u64,
+    /// Could not be read from the log any more.
+    pub lost: u64,
 }
 
 impl Counters {
@@ -47,10 +51,11 @@ impl Counters {
             + self.overflowed
             + self.delivery_limited
             + self.purged
+            + self.lost
     }
 
     /// Whether every accepted message is in exactly one place, given how many are still `inside`.
     pub fn is_balanced(&self, inside: u64) -> bool {
-        self.published == self.left() + inside
+        self.published + self.recovered == self.left() + inside
     }
 }

@@ -1,14 +1,17 @@
 //! What a queue asks its caller to do once the queue's lock is released.
 //!
 //! In: effects of any number of queues in one burst; out: dead letters to route, queues to delete,
-//! windows to open, connections to wake. Deliveries are not here: they enter the outlet under the
+//! windows to open, ranges to load, connections to wake. What a queue's log must be told (`settled`, `requeued`,
+//! `purged`) is taken out before the queue's lock is released, so that the log's order is the queue's. Deliveries are not here: they enter the outlet under the
 //! queue's lock, because two publishers that handed over later could swap them.
 
 use std::any::Any;
 use std::sync::Arc;
 
 use super::dead_letters::DeathReason;
+use super::loading::Load;
 use crate::model::{ChannelWindow, Name, Outlet, Position, QueueId, SharedMessage, WallMs};
+use crate::store::record::Run;
 
 /// A message that leaves a queue by another door than settlement, and the exchange it goes to.
 #[derive(Clone, Debug)]
@@ -19,8 +22,9 @@ pub struct DeadLetter {
     pub vhost: Name,
     /// That queue's name, as x-death shows it.
     pub queue_name: Name,
-    /// The message, not yet marked: see [`super::dead_letters::with_death`].
-    pub message: SharedMessage,
+    /// The message, not yet marked: see [`super::dead_letters::with_death`]. `None` if it is only in the log of its queue,
+    /// at `source` or at `retained`.
+    pub message: Option<SharedMessage>,
     /// Why it leaves.
     pub reason: DeathReason,
     /// The dead-letter exchange, which may not exist.
@@ -30,6 +34,17 @@ pub struct DeadLetter {
     /// Set if the queue keeps the message until it hears how this one fared: the caller says so with
     /// `settle_dead_letter`.
     pub retained: Option<Position>,
+    /// Set if the log of the queue has the message: the letter ends it there, in the same record if it can. The caller then says
+    /// `letter_left`.
+    pub source: Option<Position>,
+}
+
+/// A purge, as the log records it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purge {
+    /// The logged messages that stay, because they are handed out, delayed or on their way out: runs of first position and
+    /// number, in order. All others of the queue go.
+    pub survivors: Vec<Run>,
 }
 
 /// Why a queue wants to go.
@@ -53,6 +68,16 @@ pub struct Effects {
     /// Queues whose next deadline, in wall milliseconds, is earlier than the last one reported. When it
     /// comes, `handle_timeout` is called once.
     pub deadlines: Vec<(QueueId, WallMs)>,
+    /// Ranges of queues' logs that the queues wait for.
+    pub loads: Vec<Load>,
+    /// Logged positions of the queue under whose lock the caller is that came to their end, each once.
+    pub settled: Vec<(Position, u32)>,
+    /// Logged messages of that queue, of quorum type, that came back: position, hand-outs, failed ones among them.
+    pub requeued: Vec<(Position, u32, u32)>,
+    /// For each lane of that queue from which logged messages were handed out, to be settled later, the highest of them.
+    pub delivered: Vec<Position>,
+    /// That queue was purged.
+    pub purged: Option<Purge>,
     /// Connections to wake, neighbours distinct.
     wakes: Vec<Arc<dyn Outlet>>,
     /// Settled messages, freed when no lock is held.
@@ -65,7 +90,7 @@ impl Effects {
     /// Wakes each connection that was given something, and frees what is no longer needed.
     ///
     /// Called without any queue's lock. What must be executed by others (`dead_letters`, `deletions`,
-    /// `windows`, `deadlines`) stays.
+    /// `windows`, `deadlines`, `loads`) stays.
     pub fn dispatch(&mut self) {
         for outlet in self.wakes.drain(..) {
             outlet.wake();
@@ -79,7 +104,15 @@ impl Effects {
         !(self.dead_letters.is_empty()
             && self.deletions.is_empty()
             && self.windows.is_empty()
-            && self.deadlines.is_empty())
+            && self.deadlines.is_empty()
+            && self.loads.is_empty())
+    }
+
+    pub(super) fn note_delivered(&mut self, position: Position) {
+        match self.delivered.last_mut() {
+            Some(last) if last.lane() == position.lane() => *last = position.max(*last),
+            _ => self.delivered.push(position),
+        }
     }
 
     pub(super) fn wake(&mut self, outlet: &Arc<dyn Outlet>) {
@@ -99,8 +132,8 @@ impl Effects {
         }
     }
 
-    pub(super) fn free(&mut self, message: SharedMessage) {
-        self.freed.push(message);
+    pub(super) fn free(&mut self, message: impl Into<Option<SharedMessage>>) {
+        self.freed.extend(message.into());
     }
 
     pub(super) fn discard(&mut self, structure: impl Any + Send + Sync) {

@@ -2,7 +2,8 @@
 //! back, slow consumers of a quorum queue lose what they hold.
 
 use super::effects::{DeletionReason, Effects};
-use super::ready::{Deadline, Entry};
+use super::entry::{Deadline, Entry, Item};
+use super::leaving::Letter;
 use super::state::QueueState;
 use crate::model::{DeathReason, InboxEvent, Now, WallMs};
 
@@ -12,12 +13,14 @@ pub const EXPIRE_BATCH_MAX: usize = 1000;
 impl QueueState {
     /// Lets time pass. The caller asks [`QueueState::poll_timeout`] again afterwards.
     pub fn handle_timeout(&mut self, now: Now, fx: &mut Effects) {
+        self.load_again_ms
+            .take_if(|again_ms| *again_ms <= now.wall_ms);
         self.expire_heads(now, fx);
         self.end_slow_consumers(now, fx);
         self.retry_dead_letters(now, fx);
         if let Some(quorum) = &mut self.quorum {
-            while let Some(entry) = quorum.pop_due(now.wall_ms) {
-                self.ready.put_back(entry);
+            while let Some(item) = quorum.pop_due(now.wall_ms) {
+                self.ready.put_back(item);
             }
         }
         if self.unused_deadline().has_passed(now.wall_ms) {
@@ -25,6 +28,7 @@ impl QueueState {
             fx.deletions.push((self.id, DeletionReason::Expired));
             return;
         }
+        self.drop_overflow(fx);
         self.assign(now, fx);
     }
 
@@ -38,7 +42,8 @@ impl QueueState {
             .ready
             .next_deadline()
             .min(quorum)
-            .min(self.unused_deadline());
+            .min(self.unused_deadline())
+            .min(self.load_again_ms.map_or(Deadline::NEVER, Deadline));
         (next != Deadline::NEVER).then_some(next.0)
     }
 
@@ -52,7 +57,13 @@ impl QueueState {
             let Some((position, letter)) = retry else {
                 return;
             };
-            self.emit_dead_letter(letter.message, letter.reason, Some(position), fx);
+            let letter = Letter {
+                message: letter.message,
+                reason: letter.reason,
+                retained: Some(position),
+                source: None,
+            };
+            self.send_letter(letter, fx);
         }
     }
 
@@ -69,12 +80,7 @@ impl QueueState {
     /// A message expires.
     pub(super) fn expire(&mut self, entry: Entry, fx: &mut Effects) {
         self.counters.expired += 1;
-        self.dead_letter(
-            entry.message,
-            DeathReason::Expired,
-            Some(entry.position),
-            fx,
-        );
+        self.dead_letter(Item::Hot(entry), DeathReason::Expired, fx);
     }
 
     /// When the queue goes if nobody uses it until then (`x-expires`).
@@ -95,7 +101,7 @@ impl QueueState {
             .as_ref()
             .and_then(|quorum| quorum.first_overdue(now.wall_ms))
         {
-            let owner = self.unsettled.get(position).and_then(|held| held.owner);
+            let owner = self.unsettled.owner(position, &self.consumers).flatten();
             let timeout_ms = owner.and_then(|owner| self.settle_within_ms(owner));
             if let Some(owner) = owner
                 && let Some((channel, outlet)) = self.consumers.remove(owner.consumer)
@@ -109,7 +115,7 @@ impl QueueState {
                 self.last_use_ms = now.wall_ms;
             }
             match self.release(position, fx) {
-                Some(held) => self.requeue(held.entry, false, now, fx),
+                Some(held) => self.requeue(held.item, false, now, fx),
                 None => return,
             }
         }

@@ -5,23 +5,30 @@
 //! who else exists.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 
 use super::arguments::{Declared, check_equivalence, check_exclusive_access, parse_expiration};
+use super::budget::HotBudget;
 use super::consumers::{ConsumerSnapshot, NewConsumer};
 use super::effects::Effects;
+use super::entry::Deadline;
+use super::giving::{AskedGet, GetOutcome};
+use super::guarded::{Guarded, Section};
 use super::kind::QueueKind;
+use super::loading::{Load, LoadedBlock, LoadedMessage, Recovered, RecoveredLane};
 use super::settings::{PolicySettings, QueueSettings};
-use super::state::{ConsumeRefusal, GetRefusal, Published, QueueSnapshot, QueueState};
+use super::state::{ConsumeRefusal, GetRefusal, QueueSnapshot, QueueState};
 use crate::model::{
-    ChannelNumber, ConnectionId, ConsumerId, Got, Message, Name, Now, Position, QueueCounts,
-    QueueId, Refusal, SettlementOutcome, SharedMessage, WallMs, resource,
+    ChannelNumber, ConnectionId, ConsumerId, Message, Name, Now, Position, QueueCounts, QueueId,
+    Refusal, SettlementOutcome, WallMs, resource,
 };
 use crate::protocol::FieldTable;
+use crate::store::messages::{LogOwner, MessageStore, ReadBlock};
+use crate::store::queue_log::{Plan, QueueLog};
 
 /// What a queue was declared as. It never changes.
 #[derive(Clone, Debug)]
@@ -42,6 +49,15 @@ pub struct QueueDeclaration {
     pub arguments: FieldTable,
     /// What they mean.
     pub settings: QueueSettings,
+}
+
+/// Where a queue keeps its messages.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    /// The node's store.
+    pub store: Arc<MessageStore>,
+    /// What may be in memory.
+    pub budget: Arc<HotBudget>,
 }
 
 /// The queue was deleted.
@@ -78,15 +94,8 @@ struct Shared {
     declaration: QueueDeclaration,
     /// Set once the queue is deleted, for those who ask without the lock.
     is_gone: AtomicBool,
+    store: Arc<MessageStore>,
     guarded: Mutex<Guarded>,
-}
-
-struct Guarded {
-    /// `None` once the queue is deleted.
-    state: Option<QueueState>,
-    /// The earliest deadline that was reported and has not come, so that a queue whose deadlines come
-    /// and go does not fill the node's timers.
-    armed_ms: WallMs,
 }
 
 impl fmt::Debug for QueueHandle {
@@ -99,31 +108,46 @@ impl fmt::Debug for QueueHandle {
 }
 
 impl QueueHandle {
-    /// A new, empty queue. An `x-expires` starts to run: the deadline is in `fx`.
+    /// A queue, with what recovery found of it. An `x-expires` starts to run: the deadline is in `fx`.
     pub fn new(
         declaration: QueueDeclaration,
         policy: &PolicySettings,
+        keeping: Keeping,
         now: Now,
         fx: &mut Effects,
     ) -> Self {
-        let state = QueueState::new(
+        let mut state = QueueState::new(
             declaration.id,
             Arc::clone(&declaration.name),
             Arc::clone(&declaration.vhost),
             &declaration.settings,
             policy,
             declaration.auto_delete,
+            declaration.durable,
+            keeping.budget,
             now,
         );
+        let id = declaration.id;
+        let log = match keeping.store.take_recovered(id) {
+            Some(mut log) => {
+                state.recover(recovered_lanes(&mut log), now, fx);
+                log
+            }
+            None => keeping.store.new_log(id),
+        };
         let handle = Self(Arc::new(Shared {
             declaration,
             is_gone: AtomicBool::new(false),
+            store: keeping.store,
             guarded: Mutex::new(Guarded {
                 state: Some(state),
+                log,
                 armed_ms: WallMs::MAX,
             }),
         }));
-        handle.arm(&mut handle.0.guarded.lock(), fx);
+        let owner: Weak<Shared> = Arc::downgrade(&handle.0);
+        handle.0.store.register(id, owner);
+        handle.end_section(&mut handle.lock(), fx);
         handle
     }
 
@@ -157,11 +181,30 @@ impl QueueHandle {
         self.0.is_gone.load(Ordering::Acquire)
     }
 
-    fn end(&self, guarded: &mut Guarded, fx: &mut Effects) -> Result<u32, Gone> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Guarded> {
+        self.0.guarded.lock()
+    }
+
+    pub(super) fn section<'a>(&self, store: &'a MessageStore) -> Section<'a> {
+        Section {
+            id: self.id(),
+            durable: self.declaration().durable,
+            store,
+        }
+    }
+
+    fn end_section(&self, guarded: &mut Guarded, fx: &mut Effects) {
+        guarded.end_section(self.section(&self.0.store), None, fx);
+    }
+
+    fn end(&self, mut guarded: MutexGuard<'_, Guarded>, fx: &mut Effects) -> Result<u32, Gone> {
         let mut state = guarded.state.take().ok_or(Gone)?;
         self.0.is_gone.store(true, Ordering::Release);
         let ready = state.delete(fx);
         fx.discard(state);
+        let log = std::mem::replace(&mut guarded.log, self.0.store.new_log(self.id()));
+        drop(guarded);
+        self.0.store.forget(self.id(), log);
         Ok(saturate(ready))
     }
 
@@ -192,41 +235,6 @@ impl QueueHandle {
     pub fn check_access(&self, connection: ConnectionId) -> Result<(), Refusal> {
         let owner = self.declaration().exclusive_owner;
         check_exclusive_access(self.name(), self.vhost(), owner, connection)
-    }
-
-    /// Publishes one message.
-    ///
-    /// # Errors
-    /// The queue is gone.
-    pub fn publish(
-        &self,
-        message: SharedMessage,
-        now: Now,
-        fx: &mut Effects,
-    ) -> Result<Published, Gone> {
-        let expiration_ms = expiration_ms(&message);
-        self.with(fx, |state, fx| {
-            state.publish(message, expiration_ms, now, fx)
-        })
-    }
-
-    /// Publishes a burst under one lock; an outcome for each is appended to `outcomes`.
-    ///
-    /// # Errors
-    /// The queue is gone, and nothing was published.
-    pub fn publish_batch(
-        &self,
-        messages: impl IntoIterator<Item = SharedMessage>,
-        now: Now,
-        fx: &mut Effects,
-        outcomes: &mut Vec<Published>,
-    ) -> Result<(), Gone> {
-        self.with(fx, |state, fx| {
-            outcomes.extend(messages.into_iter().map(|message| {
-                let expiration_ms = expiration_ms(&message);
-                state.publish(message, expiration_ms, now, fx)
-            }));
-        })
     }
 
     /// Settles a burst under one lock. Returns how many positions were unsettled indeed.
@@ -275,12 +283,11 @@ impl QueueHandle {
     /// 405 on a quorum queue with a single active consumer.
     pub fn get(
         &self,
-        channel: ChannelNumber,
-        no_ack: bool,
+        asked: AskedGet,
         now: Now,
         fx: &mut Effects,
-    ) -> Result<Option<Got>, QueueError> {
-        let got = self.with(fx, |state, fx| state.get(channel, no_ack, now, fx))?;
+    ) -> Result<GetOutcome, QueueError> {
+        let got = self.with(fx, |state, fx| state.get(asked, now, fx))?;
         got.map_err(|GetRefusal::SingleActiveConsumer| {
             let refusal = Refusal::resource_locked(format!(
                 "cannot obtain access to locked {}. basic.get operations are not supported by {} \
@@ -290,6 +297,19 @@ impl QueueHandle {
             ));
             QueueError::Refused(refusal)
         })
+    }
+
+    /// Forgets gets that wait for a message to be read, of one channel or of all.
+    ///
+    /// # Errors
+    /// The queue is gone.
+    pub fn cancel_gets(
+        &self,
+        connection: ConnectionId,
+        channel: Option<ChannelNumber>,
+        fx: &mut Effects,
+    ) -> Result<(), Gone> {
+        self.with(fx, |state, _| state.cancel_gets(connection, channel))
     }
 
     /// Lets a consumer in.
@@ -375,7 +395,7 @@ impl QueueHandle {
                 self.resource()
             ))));
         }
-        let mut guarded = self.0.guarded.lock();
+        let guarded = self.lock();
         let counts = guarded.state.as_ref().ok_or(Gone)?.counts();
         let objection = if if_unused && counts.consumers > 0 {
             Some("in use")
@@ -388,7 +408,7 @@ impl QueueHandle {
             let text = format!("{} {objection}", self.resource());
             return Err(QueueError::Refused(Refusal::precondition_failed(text)));
         }
-        Ok(self.end(&mut guarded, fx)?)
+        Ok(self.end(guarded, fx)?)
     }
 
     /// Deletes the queue whatever it holds: at its own request, or because its owner or its virtual host
@@ -397,7 +417,7 @@ impl QueueHandle {
     /// # Errors
     /// The queue is gone already.
     pub fn delete_now(&self, fx: &mut Effects) -> Result<u32, Gone> {
-        self.end(&mut self.0.guarded.lock(), fx)
+        self.end(self.lock(), fx)
     }
 
     /// The queue was declared again, or passively, which counts as use on a classic queue.
@@ -430,10 +450,10 @@ impl QueueHandle {
     /// # Errors
     /// The queue is gone.
     pub fn handle_timeout(&self, now: Now, fx: &mut Effects) -> Result<(), Gone> {
-        let mut guarded = self.0.guarded.lock();
+        let mut guarded = self.lock();
         guarded.armed_ms = WallMs::MAX;
         guarded.state.as_mut().ok_or(Gone)?.handle_timeout(now, fx);
-        self.arm(&mut guarded, fx);
+        self.end_section(&mut guarded, fx);
         Ok(())
     }
 
@@ -461,8 +481,73 @@ impl QueueHandle {
         self.see(QueueState::consumers)
     }
 
+    /// Where the messages lie that `load` asks for, or as many of them as it wants.
+    ///
+    /// # Errors
+    /// The queue is gone.
+    pub fn plan(&self, load: &Load) -> Result<Plan, Gone> {
+        let guarded = self.lock();
+        if guarded.state.is_none() {
+            return Err(Gone);
+        }
+        Ok(guarded.log.plan(load.first, load.last, load.bytes_max))
+    }
+
+    /// Hands over what was read for `load`.
+    ///
+    /// # Errors
+    /// The queue is gone.
+    pub fn handle_loaded(
+        &self,
+        load: &Load,
+        block: ReadBlock,
+        now: Now,
+        fx: &mut Effects,
+    ) -> Result<(), Gone> {
+        let mut guarded = self.lock();
+        let Guarded { state, log, .. } = &mut *guarded;
+        let state = state.as_mut().ok_or(Gone)?;
+        let messages = block.messages.into_iter();
+        let live = messages.filter(|message| log.is_live(message.position));
+        let messages = live
+            .map(|message| LoadedMessage {
+                position: message.position,
+                message: message.message,
+                deadline: Deadline(message.deadline_ms),
+            })
+            .collect();
+        let mut lost = Vec::new();
+        for position in &block.damaged {
+            log.settle_lost(*position, &mut lost);
+        }
+        if !lost.is_empty() && self.declaration().durable {
+            self.0.store.journal().append().settled(self.id(), &lost);
+        }
+        let through = block.through.unwrap_or(Position(load.first.0 - 1));
+        state.handle_loaded(
+            LoadedBlock {
+                first: load.first,
+                through,
+                messages,
+                damaged: block.damaged,
+            },
+            now,
+            fx,
+        );
+        self.end_section(&mut guarded, fx);
+        Ok(())
+    }
+
+    /// Lets bodies go that can be read again. Gives the bytes.
+    ///
+    /// # Errors
+    /// The queue is gone.
+    pub fn evict(&self, fx: &mut Effects) -> Result<u64, Gone> {
+        self.with(fx, QueueState::evict)
+    }
+
     fn see<T>(&self, look: impl FnOnce(&QueueState) -> T) -> Result<T, Gone> {
-        self.0.guarded.lock().state.as_ref().map(look).ok_or(Gone)
+        self.lock().state.as_ref().map(look).ok_or(Gone)
     }
 
     fn with<T>(
@@ -470,26 +555,47 @@ impl QueueHandle {
         fx: &mut Effects,
         act: impl FnOnce(&mut QueueState, &mut Effects) -> T,
     ) -> Result<T, Gone> {
-        let mut guarded = self.0.guarded.lock();
+        let mut guarded = self.lock();
         let result = act(guarded.state.as_mut().ok_or(Gone)?, fx);
-        self.arm(&mut guarded, fx);
+        self.end_section(&mut guarded, fx);
         Ok(result)
     }
+}
 
-    /// Reports the next deadline if it is earlier than what was reported before.
-    fn arm(&self, guarded: &mut Guarded, fx: &mut Effects) {
-        let next = guarded.state.as_ref().and_then(QueueState::poll_timeout);
-        if let Some(next_ms) = next
-            && next_ms < guarded.armed_ms
-        {
-            guarded.armed_ms = next_ms;
-            fx.deadlines.push((self.id(), next_ms));
+/// What recovery found in a queue's log, for its state.
+fn recovered_lanes(log: &mut QueueLog) -> Recovered {
+    let mut counts = Vec::new();
+    let lanes = log.recovered().lanes.into_iter().map(|lane| {
+        counts.extend(&lane.counts);
+        let first = lane.live.map_or(lane.next, |live| live.first);
+        RecoveredLane {
+            first,
+            last: lane.live.map_or(first, |live| live.last),
+            messages: lane.messages,
+            body_bytes: lane.body_bytes,
+            may_expire: lane.may_expire,
+            next_sequence: lane.next.sequence(),
+            delivered_through: (lane.delivered_through.sequence() > 0)
+                .then_some(lane.delivered_through),
         }
+    });
+    let lanes = lanes.collect();
+    Recovered { lanes, counts }
+}
+
+impl LogOwner for Shared {
+    fn with_log(&self, act: &mut dyn FnMut(&mut QueueLog)) -> bool {
+        let mut guarded = self.guarded.lock();
+        let is_there = guarded.state.is_some();
+        if is_there {
+            act(&mut guarded.log);
+        }
+        is_there
     }
 }
 
 /// The time to live that a message asks for itself.
-fn expiration_ms(message: &Message) -> Option<WallMs> {
+pub(super) fn expiration_ms(message: &Message) -> Option<WallMs> {
     if !message.facts().has_expiration() {
         return None;
     }
@@ -504,124 +610,4 @@ fn saturate(count: u64) -> u32 {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-    use crate::protocol::{PropertyFacts, ShortString, Value};
-
-    fn now() -> Now {
-        Now {
-            monotonic: Instant::now(),
-            wall_ms: 1_000_000,
-        }
-    }
-
-    fn queue(fields: &[(&'static str, Value)], fx: &mut Effects) -> QueueHandle {
-        let arguments: FieldTable = fields
-            .iter()
-            .map(|(name, value)| (ShortString::from_static(name), value.clone()))
-            .collect();
-        let settings = QueueSettings::parse("q", "/", QueueKind::Classic, &arguments).unwrap();
-        let declaration = QueueDeclaration {
-            id: QueueId(7),
-            name: "q".into(),
-            vhost: "/".into(),
-            durable: true,
-            exclusive_owner: None,
-            auto_delete: false,
-            arguments,
-            settings,
-        };
-        QueueHandle::new(declaration, &PolicySettings::default(), now(), fx)
-    }
-
-    fn message() -> SharedMessage {
-        let facts = PropertyFacts::default();
-        Arc::new(Message::copied("".into(), b"q", &[0, 0], facts, b"body"))
-    }
-
-    fn refusal<T: fmt::Debug>(result: Result<T, QueueError>) -> String {
-        match result {
-            Err(QueueError::Refused(refusal)) => refusal.text,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_deleted_queue_is_gone_for_everyone() {
-        let mut fx = Effects::default();
-        let queue = queue(&[], &mut fx);
-        let other = queue.clone();
-        let mut outcomes = Vec::new();
-        queue
-            .publish_batch([message(), message()], now(), &mut fx, &mut outcomes)
-            .unwrap();
-        assert_eq!(
-            outcomes,
-            [
-                Published::Accepted(Position(1)),
-                Published::Accepted(Position(2))
-            ]
-        );
-        assert_eq!(other.delete(false, false, &mut fx), Ok(2));
-        assert_eq!(queue.publish(message(), now(), &mut fx), Err(Gone));
-        assert_eq!(queue.delete(false, false, &mut fx), Err(QueueError::Gone));
-        assert_eq!(queue.counts(), Err(Gone));
-    }
-
-    #[test]
-    fn a_deletion_can_be_conditional() {
-        let mut fx = Effects::default();
-        let classic = queue(&[], &mut fx);
-        classic.publish(message(), now(), &mut fx).unwrap();
-        assert_eq!(
-            refusal(classic.delete(false, true, &mut fx)),
-            "queue 'q' in vhost '/' not empty"
-        );
-        assert_eq!(classic.delete(true, false, &mut fx), Ok(1));
-        let quorum = queue(&[("x-queue-type", Value::from("quorum"))], &mut fx);
-        assert_eq!(
-            refusal(quorum.delete(true, true, &mut fx)),
-            "cannot delete queue 'q' in vhost '/'. queue.delete operations with if-unused flag set are not supported by quorum queues"
-        );
-    }
-
-    #[test]
-    fn a_refused_get_says_why() {
-        let mut fx = Effects::default();
-        let fields = [
-            ("x-queue-type", Value::from("quorum")),
-            ("x-single-active-consumer", Value::Bool(true)),
-        ];
-        let queue = queue(&fields, &mut fx);
-        assert_eq!(
-            refusal(queue.get(1, true, now(), &mut fx)),
-            "cannot obtain access to locked queue 'q' in vhost '/'. basic.get operations are not supported by quorum queues with single active consumer"
-        );
-    }
-
-    #[test]
-    fn a_deadline_is_reported_when_it_is_earlier_than_the_last_one() {
-        let mut fx = Effects::default();
-        let queue = queue(&[("x-message-ttl", Value::I32(100))], &mut fx);
-        assert!(fx.deadlines.is_empty());
-        queue.publish(message(), now(), &mut fx).unwrap();
-        queue.publish(message(), now(), &mut fx).unwrap();
-        queue.purge(&mut fx).unwrap();
-        queue.publish(message(), now(), &mut fx).unwrap();
-        assert_eq!(fx.deadlines, [(QueueId(7), 1_000_100)]);
-        queue.handle_timeout(now(), &mut fx).unwrap();
-        assert_eq!(fx.deadlines.len(), 2);
-    }
-
-    #[test]
-    fn another_connections_exclusive_queue_is_locked() {
-        let mut fx = Effects::default();
-        let mut declaration = queue(&[], &mut fx).declaration().clone();
-        declaration.exclusive_owner = Some(ConnectionId(1));
-        let queue = QueueHandle::new(declaration, &PolicySettings::default(), now(), &mut fx);
-        assert!(queue.check_access(ConnectionId(1)).is_ok());
-        assert!(queue.check_access(ConnectionId(2)).is_err());
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
-use crate::model::{ChannelNumber, ConsumerId, Delivery, InboxEvent, Outlet, QueueId};
+use crate::model::{ChannelNumber, ConsumerId, Delivery, InboxEvent, Outlet, QueueId, Unsettled};
 
 /// Events that a drained inbox may keep room for.
 const EVENT_ROOM_KEPT: usize = 16;
@@ -92,31 +92,30 @@ impl Inbox {
     /// the inbox, so their bytes are released.
     pub fn take_for_consumer(&self, consumer: ConsumerId) -> Vec<Delivery> {
         self.forget_refused(consumer);
-        self.take(|event| match event {
-            InboxEvent::Deliver(delivery) => delivery.consumer == consumer,
-            InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => false,
-        })
+        self.take(
+            |event| matches!(event, InboxEvent::Deliver(delivery) if delivery.consumer == consumer),
+            |event| match event {
+                InboxEvent::Deliver(delivery) => Some(delivery),
+                _ => None,
+            },
+        )
     }
 
-    /// Takes the deliveries for a channel that ended, to be given back. What else waits for it goes.
-    pub fn take_for_channel(&self, channel: ChannelNumber) -> Vec<Delivery> {
-        self.take(|event| match event {
-            InboxEvent::Deliver(delivery) => delivery.channel == channel,
-            InboxEvent::ConsumerCancelled { channel: other, .. }
-            | InboxEvent::ConsumerTimedOut { channel: other, .. } => *other == channel,
-        })
+    /// Takes what waits for a channel that ended. Messages that somebody must give back are returned; what else waits for it goes.
+    pub fn take_for_channel(&self, channel: ChannelNumber) -> Vec<Unsettled> {
+        self.take(|event| channel_of(event) == channel, unsettled)
     }
 
     /// Closes the inbox and takes what is left. The caller has removed its consumers from their queues
     /// before, so that nothing can be on its way here.
-    pub fn close(&self) -> Vec<Delivery> {
+    pub fn close(&self) -> Vec<Unsettled> {
         {
             let mut inner = self.inner.lock();
             inner.is_closed = true;
             inner.waker = None;
             inner.refused = Vec::new();
         }
-        self.take(|_| true)
+        self.take(|_| true, unsettled)
     }
 
     /// Ends of consumers that wait to be told. They are bounded by whoever makes consumers: a connection that
@@ -152,7 +151,11 @@ impl Inbox {
             .retain(|(refused, _)| *refused != consumer);
     }
 
-    fn take(&self, is_wanted: impl Fn(&InboxEvent) -> bool) -> Vec<Delivery> {
+    fn take<T>(
+        &self,
+        is_wanted: impl Fn(&InboxEvent) -> bool,
+        keep: impl Fn(InboxEvent) -> Option<T>,
+    ) -> Vec<T> {
         let mut inner = self.inner.lock();
         if !inner.events.iter().any(&is_wanted) {
             return Vec::new();
@@ -165,12 +168,8 @@ impl Inbox {
                 continue;
             }
             bytes += cost_bytes(&event);
-            match event {
-                InboxEvent::Deliver(delivery) => taken.push(delivery),
-                InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => {
-                    inner.notices -= 1;
-                }
-            }
+            inner.notices -= usize::from(is_notice(&event));
+            taken.extend(keep(event));
         }
         inner.release(bytes, self.bytes_max);
         taken
@@ -209,7 +208,7 @@ impl Outlet for Inbox {
     fn push(&self, event: InboxEvent) {
         let mut inner = self.inner.lock();
         if !inner.is_closed {
-            inner.notices += usize::from(!matches!(event, InboxEvent::Deliver(_)));
+            inner.notices += usize::from(is_notice(&event));
             inner.events.push_back(event);
         }
     }
@@ -222,11 +221,51 @@ impl Outlet for Inbox {
     }
 }
 
-/// What a queue reserved for an event.
+/// What a queue reserved for an event. The answer to a `basic.get` needs no reservation: a channel asks for one at a time.
 fn cost_bytes(event: &InboxEvent) -> usize {
     match event {
         InboxEvent::Deliver(delivery) => delivery.message.cost_bytes(),
-        InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => 0,
+        InboxEvent::ConsumerCancelled { .. }
+        | InboxEvent::ConsumerTimedOut { .. }
+        | InboxEvent::Got { .. } => 0,
+    }
+}
+
+/// Whether it tells of the end of a consumer.
+fn is_notice(event: &InboxEvent) -> bool {
+    match event {
+        InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => true,
+        InboxEvent::Deliver(_) | InboxEvent::Got { .. } => false,
+    }
+}
+
+fn channel_of(event: &InboxEvent) -> ChannelNumber {
+    match event {
+        InboxEvent::Deliver(delivery) => delivery.channel,
+        InboxEvent::ConsumerCancelled { channel, .. }
+        | InboxEvent::ConsumerTimedOut { channel, .. }
+        | InboxEvent::Got { channel, .. } => *channel,
+    }
+}
+
+/// What an event that was not sent leaves unsettled.
+fn unsettled(event: InboxEvent) -> Option<Unsettled> {
+    match event {
+        InboxEvent::Deliver(delivery) if !delivery.no_ack => Some(Unsettled {
+            queue: delivery.queue?,
+            position: delivery.position,
+            consumer: Some(delivery.consumer),
+        }),
+        InboxEvent::Got {
+            no_ack: false,
+            got: Some(got),
+            ..
+        } => Some(Unsettled {
+            queue: got.queue,
+            position: got.position,
+            consumer: None,
+        }),
+        _ => None,
     }
 }
 
@@ -237,7 +276,7 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
-    use crate::model::{Message, Position};
+    use crate::model::{Got, Message, Position};
     use crate::protocol::PropertyFacts;
 
     const QUEUE: QueueId = QueueId(1);
@@ -340,19 +379,54 @@ mod tests {
             channel: 1,
             consumer: ConsumerId(2),
         });
-        let positions = |deliveries: Vec<Delivery>| -> Vec<u64> {
-            deliveries
-                .iter()
-                .map(|delivery| delivery.position.0)
-                .collect()
-        };
-        assert_eq!(positions(inbox.take_for_consumer(ConsumerId(1))), [1, 4]);
+        let taken = inbox.take_for_consumer(ConsumerId(1));
+        let positions: Vec<u64> = taken.iter().map(|delivery| delivery.position.0).collect();
+        assert_eq!(positions, [1, 4]);
         assert_eq!(inbox.notices(), 1);
-        assert_eq!(positions(inbox.take_for_channel(1)), [2]);
+        let unsettled = Unsettled {
+            queue: QUEUE,
+            position: Position(2),
+            consumer: Some(ConsumerId(2)),
+        };
+        assert_eq!(inbox.take_for_channel(1), [unsettled]);
         assert_eq!(inbox.notices(), 0);
         let (events, bytes) = drain(&inbox);
         assert_eq!(events.len(), 1);
         assert_eq!(inbox.held_bytes(), bytes);
+    }
+
+    #[test]
+    fn an_answer_to_get_that_was_not_sent_comes_back_like_a_delivery() {
+        let inbox = Inbox::new(1000);
+        let answer = |position, no_ack| InboxEvent::Got {
+            channel: 1,
+            no_ack,
+            got: Some(Got {
+                queue: QUEUE,
+                position: Position(position),
+                redelivered: false,
+                counts: None,
+                messages_ready: 0,
+                message: delivery(1, 1, position, 5000).message,
+                channel: 1,
+            }),
+        };
+        inbox.push(answer(1, true));
+        inbox.push(answer(2, false));
+        inbox.push(InboxEvent::Got {
+            channel: 1,
+            no_ack: false,
+            got: None,
+        });
+        assert_eq!((inbox.notices(), inbox.held_bytes()), (0, 0));
+        let unsettled = Unsettled {
+            queue: QUEUE,
+            position: Position(2),
+            consumer: None,
+        };
+        assert_eq!(inbox.take_for_channel(1), [unsettled]);
+        inbox.push(answer(3, false));
+        assert_eq!(inbox.close().len(), 1);
     }
 
     #[test]

@@ -3,38 +3,34 @@
 //! arrived (`rabbit_fifo.erl`, `is_over_limit/1`).
 
 use super::effects::Effects;
+use super::entry::Item;
 use super::settings::Overflow;
 use super::state::QueueState;
 use crate::model::{DeathReason, SharedMessage};
 
 impl QueueState {
-    /// Whether one more message is one too many for a queue that refuses.
+    /// Whether one more message is one too many for a queue that refuses. Those that are offered and have not entered count.
     pub(super) fn refuses(&self, message: &SharedMessage) -> bool {
-        self.settings.overflow != Overflow::DropHead && self.is_over(1, message.body_bytes() as u64)
+        let messages = self.offered.messages + 1;
+        let body_bytes = self.offered.body_bytes + message.body_bytes() as u64;
+        self.settings.overflow != Overflow::DropHead && self.is_over(messages, body_bytes)
     }
 
-    /// Refuses a publish.
-    pub(super) fn refuse(&mut self, message: SharedMessage, fx: &mut Effects) {
-        self.counters.refused += 1;
-        if self.settings.overflow == Overflow::RejectPublishDeadLetter {
-            self.dead_letter(message, DeathReason::MaxLen, None, fx);
-        } else {
-            fx.free(message);
-        }
-    }
-
-    /// Drops heads until the queue is within its limits, if it is of the kind that drops.
+    /// Drops heads until the queue is within its limits, if it is of the kind that drops. A head that is only in the log is dropped when it is
+    /// loaded, since its size is not known before: until then the queue is over its limit.
     pub(super) fn drop_overflow(&mut self, fx: &mut Effects) {
-        if self.settings.overflow != Overflow::DropHead {
-            return;
-        }
-        while self.is_over(0, 0) {
+        while self.must_drop() {
             let Some(entry) = self.ready.pop() else {
                 return;
             };
             self.counters.overflowed += 1;
-            self.dead_letter(entry.message, DeathReason::MaxLen, Some(entry.position), fx);
+            self.dead_letter(Item::Hot(entry), DeathReason::MaxLen, fx);
         }
+    }
+
+    /// Whether the head must go, because the queue is over its limits.
+    pub(super) fn must_drop(&self) -> bool {
+        self.settings.overflow == Overflow::DropHead && self.is_over(0, 0)
     }
 
     fn is_over(&self, more_messages: u64, more_bytes: u64) -> bool {

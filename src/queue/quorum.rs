@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ready::{Deadline, Entry};
+use super::entry::{Deadline, Item};
 use super::settings::{DelayedRetry, DelayedRetryKind};
 use crate::model::{DeathReason, Position, SharedMessage, WallMs};
 
@@ -18,23 +18,37 @@ pub const DEAD_LETTER_RETRY_MS: u64 = 180_000;
 /// A dead letter that has not arrived yet.
 #[derive(Clone, Debug)]
 pub struct Retained {
-    /// The message as it was in the queue.
-    pub message: SharedMessage,
+    /// The message as it was in the queue, unless it is in the log alone.
+    pub message: Option<SharedMessage>,
+    /// Bytes of its body.
+    pub body_bytes: u64,
+    /// Whether the log has it.
+    pub is_logged: bool,
     /// Why it left.
     pub reason: DeathReason,
+}
+
+impl Retained {
+    fn hot_bytes(&self) -> u64 {
+        let message = self.message.as_ref();
+        message.map_or(0, |message| message.cost_bytes() as u64)
+    }
 }
 
 /// The parts of a quorum queue that a classic one does without.
 #[derive(Debug, Default)]
 pub struct Quorum {
     /// Returns that wait, by the time at which they are served again.
-    delayed: BTreeMap<(WallMs, Position), Entry>,
+    delayed: BTreeMap<(WallMs, Position), Item>,
     delayed_body_bytes: u64,
+    delayed_hot_bytes: u64,
     /// Hand-outs by the time at which they must be settled.
     settle_by: BTreeSet<(WallMs, Position)>,
     /// Dead letters that have not arrived.
     retained: BTreeMap<Position, Retained>,
     retained_body_bytes: u64,
+    retained_hot_bytes: u64,
+    retained_logged: u64,
     /// Those that are to be sent again, by time.
     retry_at: BTreeSet<(WallMs, Position)>,
 }
@@ -50,21 +64,51 @@ impl Quorum {
         self.delayed_body_bytes
     }
 
-    /// Keeps a return back until `ready_at_ms`.
-    pub fn delay(&mut self, ready_at_ms: WallMs, entry: Entry) {
-        self.delayed_body_bytes += entry.message.body_bytes() as u64;
-        self.delayed.insert((ready_at_ms, entry.position), entry);
+    /// Bytes of memory that delayed and retained messages take.
+    pub fn hot_bytes(&self) -> u64 {
+        self.delayed_hot_bytes + self.retained_hot_bytes
     }
 
-    /// A delayed entry that is to be served again.
-    pub fn pop_due(&mut self, now_ms: WallMs) -> Option<Entry> {
+    /// Whether the log has some of the dead letters that have not arrived.
+    pub fn has_logged_retained(&self) -> bool {
+        self.retained_logged > 0
+    }
+
+    /// Adds the logged positions of what waits for its time.
+    pub fn logged_delayed(&self, positions: &mut Vec<(Position, u32)>) {
+        let logged = self.delayed.values().filter(|item| item.is_logged());
+        positions.extend(logged.map(|item| (item.position(), item.body_bytes() as u32)));
+    }
+
+    /// Keeps a return back until `ready_at_ms`.
+    pub fn delay(&mut self, ready_at_ms: WallMs, item: Item) {
+        self.delayed_body_bytes += item.body_bytes();
+        self.delayed_hot_bytes += item.hot_bytes();
+        self.delayed.insert((ready_at_ms, item.position()), item);
+    }
+
+    /// A delayed message that is to be served again.
+    pub fn pop_due(&mut self, now_ms: WallMs) -> Option<Item> {
         let first = self.delayed.first_entry()?;
         if first.key().0 > now_ms {
             return None;
         }
-        let entry = first.remove();
-        self.delayed_body_bytes -= entry.message.body_bytes() as u64;
-        Some(entry)
+        let item = first.remove();
+        self.delayed_body_bytes -= item.body_bytes();
+        self.delayed_hot_bytes -= item.hot_bytes();
+        Some(item)
+    }
+
+    /// Leaves to the log what it has. Returns what was in memory.
+    #[must_use]
+    pub fn shed(&mut self) -> Vec<SharedMessage> {
+        let mut shed: Vec<SharedMessage> = Vec::new();
+        shed.extend(self.delayed.values_mut().filter_map(Item::shed));
+        self.delayed_hot_bytes = self.delayed.values().map(Item::hot_bytes).sum();
+        let logged = self.retained.values_mut().filter(|letter| letter.is_logged);
+        shed.extend(logged.filter_map(|letter| letter.message.take()));
+        self.retained_hot_bytes = self.retained.values().map(Retained::hot_bytes).sum();
+        shed
     }
 
     /// A hand-out must be settled in time.
@@ -95,14 +139,18 @@ impl Quorum {
 
     /// Keeps a dead letter until it has arrived.
     pub fn retain(&mut self, position: Position, letter: Retained) {
-        self.retained_body_bytes += letter.message.body_bytes() as u64;
+        self.retained_body_bytes += letter.body_bytes;
+        self.retained_logged += u64::from(letter.is_logged);
+        self.retained_hot_bytes += letter.hot_bytes();
         self.retained.insert(position, letter);
     }
 
     /// A dead letter has arrived.
     pub fn arrived(&mut self, position: Position) -> Option<Retained> {
         let letter = self.retained.remove(&position)?;
-        self.retained_body_bytes -= letter.message.body_bytes() as u64;
+        self.retained_body_bytes -= letter.body_bytes;
+        self.retained_logged -= u64::from(letter.is_logged);
+        self.retained_hot_bytes -= letter.hot_bytes();
         Some(letter)
     }
 
@@ -132,6 +180,8 @@ impl Quorum {
     pub fn take_retained(&mut self) -> BTreeMap<Position, Retained> {
         self.retry_at.clear();
         self.retained_body_bytes = 0;
+        self.retained_logged = 0;
+        self.retained_hot_bytes = 0;
         std::mem::take(&mut self.retained)
     }
 

@@ -7,29 +7,21 @@
 //! After every call, either no message is ready or no consumer can take one, unless a bounded piece of
 //! work ran out, in which case [`QueueState::poll_timeout`] is due at once.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::consumers::{ConsumerSnapshot, Consumers, NewConsumer, Owner};
+use super::budget::{HotBudget, HotShare};
+use super::consumers::{ConsumerSnapshot, Consumers, NewConsumer};
 use super::counters::Counters;
-use super::effects::{DeadLetter, DeletionReason, Effects};
+use super::effects::{DeletionReason, Effects};
+use super::giving::AskedGet;
 use super::kind::QueueKind;
-use super::quorum::{DEAD_LETTER_RETRY_MS, Quorum, Retained, delayed_until};
-use super::ready::{Deadline, Entry, Ready};
+use super::placing::{Offered, Sequences};
+use super::quorum::Quorum;
+use super::ready::Ready;
 use super::settings::{EffectiveSettings, PolicySettings, QUORUM_PREFETCH_MAX, QueueSettings};
-use super::unsettled::{Held, UnsettledTable};
-use crate::model::{
-    ChannelNumber, ConsumerId, DeathReason, Delivery, Got, InboxEvent, Name, Now, Position,
-    QueueCounts, QueueId, RedeliveryCounts, SettlementOutcome, SharedMessage, WallMs,
-};
-
-/// What became of a publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Published {
-    /// The queue has it, at this place.
-    Accepted(Position),
-    /// The queue is full and refuses.
-    Rejected,
-}
+use super::unsettled::UnsettledTable;
+use crate::model::{ConsumerId, InboxEvent, Name, Now, Position, QueueCounts, QueueId, WallMs};
 
 /// Why a consumer is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +53,12 @@ pub struct QueueSnapshot {
     pub messages_delayed: u64,
     /// Dead letters of a quorum queue that have not arrived where they go.
     pub messages_retained: u64,
+    /// Ready messages that only the log has.
+    pub messages_paged: u64,
+    /// Ready messages in memory.
+    pub messages_in_memory: u64,
+    /// Bytes of memory that messages take here, ready or not.
+    pub message_bytes_in_memory: u64,
     /// Consumers.
     pub consumers: u64,
     /// Whether one of them consumes exclusively.
@@ -79,19 +77,30 @@ pub struct QueueState {
     pub(super) vhost: Name,
     pub(super) settings: EffectiveSettings,
     auto_delete: bool,
+    /// Persistent messages must survive a restart.
+    pub(super) is_durable: bool,
     pub(super) ready: Ready,
+    pub(super) offered: Offered,
     pub(super) unsettled: UnsettledTable,
     pub(super) consumers: Consumers,
+    /// Those who wait for the answer to a `basic.get` until the head is loaded.
+    pub(super) gets: VecDeque<AskedGet>,
     pub(super) quorum: Option<Box<Quorum>>,
+    /// Logged messages whose dead letter is on its way, and not recorded yet.
+    pub(super) leaving: BTreeMap<Position, u32>,
     pub(super) counters: Counters,
-    next_position: Position,
+    pub(super) share: HotShare,
+    pub(super) sequences: Sequences,
     pub(super) last_use_ms: WallMs,
+    /// The log could not be read: nothing is asked of it before this time.
+    pub(super) load_again_ms: Option<WallMs>,
     /// It asked to be deleted, and asks no second time.
     pub(super) is_ending: bool,
 }
 
 impl QueueState {
-    /// An empty queue.
+    /// An empty queue. `durable` says whether its persistent messages must survive a restart; `budget` is the node's.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         id: QueueId,
         name: Name,
@@ -99,6 +108,8 @@ impl QueueState {
         settings: &QueueSettings,
         policy: &PolicySettings,
         auto_delete: bool,
+        durable: bool,
+        budget: Arc<HotBudget>,
         now: Now,
     ) -> Self {
         let effective = EffectiveSettings::new(settings, policy);
@@ -107,57 +118,29 @@ impl QueueState {
             name,
             vhost,
             auto_delete,
+            is_durable: durable,
             ready: Ready::default(),
+            offered: Offered::default(),
             unsettled: UnsettledTable::default(),
             consumers: Consumers::new(effective.kind, effective.single_active_consumer),
+            gets: VecDeque::new(),
             quorum: (effective.kind == QueueKind::Quorum).then(Box::default),
+            leaving: BTreeMap::new(),
             counters: Counters::default(),
-            next_position: Position(1),
+            share: HotShare::new(budget),
+            sequences: Sequences::default(),
             last_use_ms: now.wall_ms,
+            load_again_ms: None,
             is_ending: false,
             settings: effective,
         }
     }
 
-    /// A message arrives. `expiration_ms` is what its property says.
-    pub fn publish(
-        &mut self,
-        message: SharedMessage,
-        expiration_ms: Option<WallMs>,
-        now: Now,
-        fx: &mut Effects,
-    ) -> Published {
-        if self.refuses(&message) {
-            self.refuse(message, fx);
-            return Published::Rejected;
-        }
-        let position = self.next_position;
-        self.next_position = position.next();
-        self.counters.published += 1;
-        let entry = Entry {
-            position,
-            deadline: self.deadline(expiration_ms, now),
-            acquired: 0,
-            failed: 0,
-            message,
-        };
-        if self.ready.is_empty() && self.consumers.any_queued() {
-            let cost_bytes = entry.message.cost_bytes();
-            if let Some(owner) = self.consumers.pick(self.id, cost_bytes) {
-                self.hand_out(owner, entry, now, fx);
-                return Published::Accepted(position);
-            }
-        }
-        if entry.deadline.has_passed(now.wall_ms) && self.ready.is_empty() {
-            self.expire(entry, fx);
-            return Published::Accepted(position);
-        }
-        let level = self.settings.level(entry.message.facts().priority());
-        self.ready.push(entry, level);
+    /// Brings the queue to rest: what is too much is dropped, what expired at the heads goes, those who wait are served.
+    pub(super) fn advance(&mut self, now: Now, fx: &mut Effects) {
         self.drop_overflow(fx);
         self.expire_heads(now, fx);
         self.assign(now, fx);
-        Published::Accepted(position)
     }
 
     /// Whether a settlement by `consumer` (`None` for `basic.get`) may touch `position`: the delivery of a
@@ -166,122 +149,8 @@ impl QueueState {
         self.quorum.is_none()
             || self
                 .unsettled
-                .get(position)
-                .is_some_and(|held| held.owner.map(|owner| owner.consumer) == consumer)
-    }
-
-    /// A consumer, or whoever got the message, says what becomes of it. `false` if nothing is unsettled
-    /// at that position.
-    ///
-    /// The caller ends a burst of these with [`QueueState::after_settlements`]. At the end of a channel
-    /// its consumers are removed first, or they would get back what they return.
-    pub fn settle(
-        &mut self,
-        position: Position,
-        outcome: SettlementOutcome,
-        now: Now,
-        fx: &mut Effects,
-    ) -> bool {
-        let Some(held) = self.release(position, fx) else {
-            return false;
-        };
-        match outcome {
-            SettlementOutcome::Acked => {
-                self.counters.acked += 1;
-                fx.free(held.entry.message);
-            }
-            SettlementOutcome::Rejected => {
-                self.counters.rejected += 1;
-                self.dead_letter(
-                    held.entry.message,
-                    DeathReason::Rejected,
-                    Some(position),
-                    fx,
-                );
-            }
-            SettlementOutcome::RequeuedByReject | SettlementOutcome::ReturnedByLoss => {
-                self.requeue(held.entry, true, now, fx);
-            }
-            SettlementOutcome::RequeuedByNack => self.requeue(held.entry, false, now, fx),
-        }
-        true
-    }
-
-    /// Drops what returns made too much and what expired while it was held, and hands out what settlements made possible
-    /// (`rabbit_amqqueue_process:requeue_and_run/3`). An auto-delete queue whose last consumer went does none of this:
-    /// RabbitMQ stops it before it takes anything back (`rabbit_amqqueue_process:handle_ch_down/2`).
-    pub fn after_settlements(&mut self, now: Now, fx: &mut Effects) {
-        if self.is_ending {
-            return;
-        }
-        self.drop_overflow(fx);
-        self.expire_heads(now, fx);
-        self.assign(now, fx);
-    }
-
-    /// `basic.get`: takes the next message, outside of all credit.
-    ///
-    /// # Errors
-    /// A quorum queue with a single active consumer refuses.
-    pub fn get(
-        &mut self,
-        channel: ChannelNumber,
-        no_ack: bool,
-        now: Now,
-        fx: &mut Effects,
-    ) -> Result<Option<Got>, GetRefusal> {
-        if self.settings.kind == QueueKind::Quorum && self.consumers.is_single_active() {
-            return Err(GetRefusal::SingleActiveConsumer);
-        }
-        self.last_use_ms = now.wall_ms;
-        self.expire_heads(now, fx);
-        let next = match self.ready.peek() {
-            Some(head) if !head.deadline.has_passed(now.wall_ms) => self.ready.pop(),
-            _ => None,
-        };
-        let Some(mut entry) = next else {
-            self.counters.get_empty += 1;
-            return Ok(None);
-        };
-        let (redelivered, counts) = self.redelivery(&entry);
-        let got = Got {
-            queue: self.id,
-            position: entry.position,
-            redelivered,
-            counts,
-            messages_ready: saturate(self.ready.messages()),
-            message: Arc::clone(&entry.message),
-            channel,
-        };
-        if no_ack {
-            self.counters.got_no_ack += 1;
-        } else {
-            self.counters.got += 1;
-            entry.acquired = entry.acquired.saturating_add(1);
-            self.hold(entry, None, now);
-        }
-        Ok(Some(got))
-    }
-
-    /// A retained dead letter fared so: it has arrived in every queue that it was routed to, at least
-    /// one, or it must be sent again.
-    pub fn settle_dead_letter(
-        &mut self,
-        position: Position,
-        has_arrived: bool,
-        now: Now,
-        fx: &mut Effects,
-    ) {
-        let Some(quorum) = &mut self.quorum else {
-            return;
-        };
-        if has_arrived {
-            if let Some(letter) = quorum.arrived(position) {
-                fx.free(letter.message);
-            }
-        } else {
-            quorum.retry(now.wall_ms.saturating_add(DEAD_LETTER_RETRY_MS), position);
-        }
+                .owner(position, &self.consumers)
+                .is_some_and(|owner| owner.map(|owner| owner.consumer) == consumer)
     }
 
     /// A consumer starts.
@@ -347,27 +216,11 @@ impl QueueState {
     ) {
         self.settings = EffectiveSettings::new(settings, policy);
         self.last_use_ms = now.wall_ms;
-        if let Some(quorum) = &mut self.quorum
-            && !self.settings.retains_dead_letters
-        {
-            fx.discard(quorum.take_retained());
+        if !self.settings.retains_dead_letters {
+            self.give_up_retained(fx);
         }
         self.drop_overflow(fx);
         self.assign(now, fx);
-    }
-
-    /// `queue.purge`: the ready messages go, not dead-lettered. Returns how many they were.
-    pub fn purge(&mut self, fx: &mut Effects) -> u64 {
-        let purged = self.ready.take_all();
-        let messages = purged.messages();
-        self.counters.purged += messages;
-        if let Some(quorum) = &mut self.quorum {
-            fx.discard(quorum.take_retained());
-        }
-        if messages > 0 {
-            fx.discard(purged);
-        }
-        messages
     }
 
     /// The end: consumers are told, messages go, not dead-lettered. Returns how many were ready.
@@ -380,7 +233,8 @@ impl QueueState {
             });
             fx.wake(&consumer.outlet);
         }
-        let ready = self.purge(fx);
+        self.answer_gets_empty(fx);
+        let ready = self.take_ready(fx);
         let unsettled = self.unsettled.take_all();
         self.counters.purged += unsettled.messages();
         fx.discard(unsettled);
@@ -419,6 +273,9 @@ impl QueueState {
                 .as_ref()
                 .map_or(0, |quorum| quorum.retained_messages()),
             consumers: self.consumers.live() as u64,
+            messages_paged: self.ready.totals().cold_messages,
+            messages_in_memory: self.ready.totals().hot_messages,
+            message_bytes_in_memory: self.hot_bytes(),
             has_exclusive_consumer: self.consumers.has_exclusive(),
             last_use_ms: self.last_use_ms,
             counters: self.counters,
@@ -436,184 +293,6 @@ impl QueueState {
         self.counters.is_balanced(inside)
     }
 
-    /// Gives ready messages to consumers until one of both runs out.
-    pub(super) fn assign(&mut self, now: Now, fx: &mut Effects) {
-        while self.consumers.any_queued() {
-            self.expire_heads(now, fx);
-            let Some(head) = self.ready.peek() else {
-                return;
-            };
-            if head.deadline.has_passed(now.wall_ms) {
-                return;
-            }
-            let cost_bytes = head.message.cost_bytes();
-            let Some(owner) = self.consumers.pick(self.id, cost_bytes) else {
-                return;
-            };
-            if let Some(entry) = self.ready.pop() {
-                self.hand_out(owner, entry, now, fx);
-            }
-        }
-    }
-
-    /// Hands `entry` to a consumer that was picked for it.
-    fn hand_out(&mut self, owner: Owner, mut entry: Entry, now: Now, fx: &mut Effects) {
-        let (redelivered, counts) = self.redelivery(&entry);
-        let Some(consumer) = self.consumers.get(owner) else {
-            let level = self.settings.level(entry.message.facts().priority());
-            self.ready.restore(entry, level);
-            return;
-        };
-        let no_ack = consumer.asked.no_ack;
-        let settle_within_ms = self.settle_within_ms(owner);
-        consumer.asked.outlet.push(InboxEvent::Deliver(Delivery {
-            channel: consumer.asked.channel,
-            consumer: owner.consumer,
-            consumer_tag: Arc::clone(&consumer.asked.tag),
-            queue: Some(self.id),
-            position: entry.position,
-            redelivered,
-            no_ack,
-            message: Arc::clone(&entry.message),
-            counts,
-        }));
-        fx.wake(&consumer.asked.outlet);
-        self.counters.redelivered += u64::from(redelivered);
-        if no_ack {
-            self.counters.delivered_no_ack += 1;
-            return;
-        }
-        self.counters.delivered += 1;
-        entry.acquired = entry.acquired.saturating_add(1);
-        self.hold(entry, Some((owner, settle_within_ms)), now);
-    }
-
-    /// How long a consumer of a quorum queue may keep a delivery, in milliseconds.
-    pub(super) fn settle_within_ms(&self, owner: Owner) -> Option<u64> {
-        self.consumers
-            .get(owner)
-            .and_then(|consumer| consumer.asked.settings.timeout_ms)
-            .or(self.settings.consumer_timeout_ms)
-    }
-
-    /// Whether `entry` was handed out before, and what a quorum queue shows of that.
-    fn redelivery(&self, entry: &Entry) -> (bool, Option<RedeliveryCounts>) {
-        let redelivered = entry.acquired > 0;
-        let counts = RedeliveryCounts {
-            acquired: entry.acquired,
-            delivery: entry.failed,
-        };
-        (
-            redelivered,
-            (redelivered && self.quorum.is_some()).then_some(counts),
-        )
-    }
-
-    /// Keeps a handed-out entry until it is settled. Time to settle is given to consumers alone.
-    fn hold(&mut self, entry: Entry, owner: Option<(Owner, Option<u64>)>, now: Now) {
-        let mut settle_by_ms = WallMs::MAX;
-        if let (Some(quorum), Some((_, Some(within_ms)))) = (&mut self.quorum, owner) {
-            settle_by_ms = now.wall_ms.saturating_add(within_ms);
-            quorum.watch(settle_by_ms, entry.position);
-        }
-        self.unsettled.insert(Held {
-            entry,
-            owner: owner.map(|(owner, _)| owner),
-            settle_by_ms,
-        });
-    }
-
-    /// Takes a handed-out entry from its holder.
-    pub(super) fn release(&mut self, position: Position, fx: &mut Effects) -> Option<Held> {
-        let held = self.unsettled.remove(position)?;
-        if let Some(quorum) = &mut self.quorum {
-            quorum.unwatch(held.settle_by_ms, position);
-        }
-        if let Some(owner) = held.owner {
-            self.consumers.credit(owner, fx);
-        }
-        Some(held)
-    }
-
-    /// Puts a handed-out entry back: a classic queue to its place, a quorum queue behind other returns.
-    pub(super) fn requeue(
-        &mut self,
-        mut entry: Entry,
-        counts_as_failed: bool,
-        now: Now,
-        fx: &mut Effects,
-    ) {
-        let Some(quorum) = &mut self.quorum else {
-            self.counters.requeued += 1;
-            let level = self.settings.level(entry.message.facts().priority());
-            self.ready.restore(entry, level);
-            return;
-        };
-        entry.failed += u32::from(counts_as_failed);
-        if self
-            .settings
-            .delivery_limit
-            .is_some_and(|limit| entry.failed > limit)
-        {
-            self.counters.delivery_limited += 1;
-            self.dead_letter(
-                entry.message,
-                DeathReason::DeliveryLimit,
-                Some(entry.position),
-                fx,
-            );
-            return;
-        }
-        self.counters.requeued += 1;
-        let retry = self.settings.delayed_retry;
-        match delayed_until(retry, counts_as_failed, entry.failed, now.wall_ms) {
-            Some(ready_at_ms) => quorum.delay(ready_at_ms, entry),
-            None => self.ready.put_back(entry),
-        }
-    }
-
-    /// A message leaves by the back door; without a dead-letter exchange that is its end.
-    pub(super) fn dead_letter(
-        &mut self,
-        message: SharedMessage,
-        reason: DeathReason,
-        position: Option<Position>,
-        fx: &mut Effects,
-    ) {
-        let mut retained = None;
-        if self.settings.retains_dead_letters
-            && let (Some(quorum), Some(position)) = (&mut self.quorum, position)
-        {
-            let message = Arc::clone(&message);
-            quorum.retain(position, Retained { message, reason });
-            retained = Some(position);
-        }
-        self.emit_dead_letter(message, reason, retained, fx);
-    }
-
-    pub(super) fn emit_dead_letter(
-        &mut self,
-        message: SharedMessage,
-        reason: DeathReason,
-        retained: Option<Position>,
-        fx: &mut Effects,
-    ) {
-        let Some(exchange) = &self.settings.dead_letter_exchange else {
-            fx.free(message);
-            return;
-        };
-        fx.dead_letters.push(DeadLetter {
-            queue: self.id,
-            vhost: Arc::clone(&self.vhost),
-            queue_name: Arc::clone(&self.name),
-            message,
-            reason,
-            exchange: Arc::clone(exchange),
-            routing_key: self.settings.dead_letter_routing_key.clone(),
-            retained,
-        });
-    }
-
     /// A consumer is no longer there.
     pub(super) fn consumer_gone(&mut self, now: Now, fx: &mut Effects) {
         self.last_use_ms = now.wall_ms;
@@ -622,6 +301,7 @@ impl QueueState {
             fx.deletions.push((self.id, DeletionReason::AutoDelete));
             return;
         }
+        self.shed_when_idle(fx);
         self.assign(now, fx);
     }
 
@@ -630,18 +310,9 @@ impl QueueState {
             .as_ref()
             .map_or(0, |quorum| quorum.delayed_messages())
     }
-
-    /// When a message published now expires: the smaller of its own and the queue's time to live.
-    fn deadline(&self, expiration_ms: Option<WallMs>, now: Now) -> Deadline {
-        let ttl_ms = match (expiration_ms, self.settings.message_ttl_ms) {
-            (None, None) => return Deadline::NEVER,
-            (own, queue) => own.unwrap_or(WallMs::MAX).min(queue.unwrap_or(WallMs::MAX)),
-        };
-        Deadline(now.wall_ms.saturating_add(ttl_ms))
-    }
 }
 
 /// Counts on the wire are 32 bits wide.
-fn saturate(count: u64) -> u32 {
+pub(super) fn saturate(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -15,13 +15,17 @@ pub async fn watch(broker: Arc<Broker>, settings: Arc<RwLock<AlarmSettings>>, da
     loop {
         let current = settings.read().clone();
         look(&broker, &current, &data_dir);
+        broker.relieve_memory(broker.clock().now());
         tokio::time::sleep(Duration::from_millis(current.check_interval_ms.max(1))).await;
     }
 }
 
 /// Looks at memory and disk once; logs an alarm that went on or off, and tells every connection.
 pub fn look(broker: &Broker, settings: &AlarmSettings, data_dir: &Path) {
-    let reading = read(settings, data_dir);
+    let reading = AlarmReading {
+        is_journal_full: broker.messages().journal().is_full(),
+        ..read(settings, data_dir)
+    };
     let alarms = broker.alarms();
     if !alarms.judge(&reading) {
         return;
@@ -52,6 +56,7 @@ fn read(settings: &AlarmSettings, data_dir: &Path) -> AlarmReading {
         memory_limit_bytes: settings.memory_high_watermark.bytes(total),
         disk_free_bytes: memory::disk_free_bytes(data_dir).ok(),
         disk_limit_bytes: settings.disk_free_limit.bytes(total),
+        is_journal_full: false,
         hysteresis_percent: settings.hysteresis_percent,
     }
 }

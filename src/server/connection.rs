@@ -22,7 +22,8 @@ use tokio::time::Sleep;
 use super::link::{ConnectionLink, LinkEvent};
 use crate::broker::{Broker, ConnectionExecutor, ConnectionOrigin};
 use crate::model::{
-    Command, Delivery, Executor as _, InboxEvent, Now, Settlement, SettlementOutcome, Unsettled,
+    ChannelNumber, Command, Delivery, Executor as _, Got, InboxEvent, Now, Reply, Settlement,
+    SettlementOutcome, Unsettled,
 };
 use crate::queue::Inbox;
 use crate::session::{EndReason, Session, SessionSettings};
@@ -33,6 +34,9 @@ const IDLE_BEFORE_RELEASE: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(2);
 /// Octets a peer may still send while we wait for it to hang up.
 const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// How long a publisher is not read when checkpoints are behind.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Ends of consumers that may wait for a client that takes no output, before it is read no more.
 const NOTICES_MAX: usize = 1024;
@@ -80,6 +84,8 @@ struct Task {
     timer_deadline: Instant,
     active_last: Instant,
     is_idle: bool,
+    /// When to look whether checkpoints have caught up.
+    look_again_at: Option<Instant>,
 }
 
 /// How a turn of the task ended.
@@ -155,6 +161,7 @@ impl Task {
             timer_deadline: now.monotonic + IDLE_BEFORE_RELEASE,
             active_last: now.monotonic,
             is_idle: false,
+            look_again_at: None,
         })
     }
 
@@ -182,6 +189,10 @@ impl Task {
         is_active |= self.poll_deadline(cx, now);
         if is_active {
             self.session.end_burst(now, &mut self.executor);
+        }
+        if self.executor.poll_synced(cx.waker()) {
+            self.session.end_burst(now, &mut self.executor);
+            is_active = true;
         }
         is_active |= self.poll_inbox(cx, now);
         is_active |= self.poll_write(cx)?;
@@ -244,7 +255,15 @@ impl Task {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<Poll<Read>> {
-        if !self.session.wants_input() || self.is_leftover_unread || self.is_deaf_to_notices() {
+        if !self.session.wants_input()
+            || self.is_leftover_unread
+            || self.is_deaf_to_notices()
+            || self.executor.is_congested(cx.waker())
+        {
+            return Ok(Poll::Pending);
+        }
+        if self.executor.is_outrunning_checkpoints() {
+            self.look_again_at = Some(now.monotonic + CHECKPOINT_PAUSE);
             return Ok(Poll::Pending);
         }
         SCRATCH.with_borrow_mut(|scratch| {
@@ -315,7 +334,7 @@ impl Task {
     fn arm_timer(&mut self, now: Now) {
         let idle =
             (!self.is_idle).then(|| self.active_last.max(now.monotonic) + IDLE_BEFORE_RELEASE);
-        let next = [self.session.poll_timeout(), idle]
+        let next = [self.session.poll_timeout(), idle, self.look_again_at.take()]
             .into_iter()
             .flatten()
             .min();
@@ -363,6 +382,11 @@ impl Task {
                             &mut self.executor,
                         );
                     }
+                    InboxEvent::Got {
+                        channel,
+                        no_ack,
+                        got,
+                    } => self.answer_get(now, channel, no_ack, got),
                 }
             }
             self.events = events;
@@ -371,6 +395,24 @@ impl Task {
             self.executor.flush();
         }
         is_active
+    }
+
+    /// Answers a `basic.get` that waited until its message was loaded. If the channel is gone by now, the message goes back.
+    fn answer_get(&mut self, now: Now, channel: ChannelNumber, no_ack: bool, got: Option<Got>) {
+        let held = got.as_ref().filter(|_| !no_ack).map(|got| Unsettled {
+            queue: got.queue,
+            position: got.position,
+            consumer: None,
+        });
+        let reply = Ok(Reply::Got(got));
+        let was_awaited = self
+            .session
+            .handle_reply(now, channel, reply, &mut self.executor);
+        if let Some(delivery) = held.filter(|_| !was_awaited) {
+            let outcome = SettlementOutcome::ReturnedByLoss;
+            self.executor
+                .settle(channel, Settlement { delivery, outcome });
+        }
     }
 
     /// Returns a delivery whose consumer is gone to its queue.

@@ -29,7 +29,8 @@ use crate::protocol::{FieldTable, ReplyCode, Value};
 use crate::queue::QueueKind;
 use crate::session::SessionSettings;
 use crate::store::StoreError;
-use crate::store::definitions::{DefinitionStore, Options};
+use crate::store::journal::{JournalOptions, SyncMode};
+use crate::store::{Options, Store};
 use connection::{ConnectionShared, TaskLimits};
 pub use listener::ListenError;
 
@@ -77,13 +78,11 @@ pub type Reload = Box<dyn FnMut(&mut Settings) -> bool + Send>;
 pub fn run(settings: Settings, reload: Reload) -> Result<(), ServerError> {
     let began = Instant::now();
     raise_open_files_limit();
-    let store = Arc::new(DefinitionStore::open(
-        &settings.data_dir,
-        Options::default(),
-    )?);
-    if let Some(report) = store.recovery() {
+    let store = Store::open(&settings.data_dir, store_options(&settings))?;
+    if let Some(report) = store.definitions.recovery() {
         tracing::error!(target: "haremq::store", "the definitions were damaged and rebuilt: {report}");
     }
+    tell_of_sync(&settings);
     let directory = Arc::new(Directory::new(auth_settings(&settings)));
     let (broker, report) = Broker::start(
         broker_settings(&settings),
@@ -330,6 +329,34 @@ pub fn broker_settings(settings: &Settings) -> BrokerSettings {
             DefaultQueueType::Quorum => QueueKind::Quorum,
         },
         default_consumer_prefetch: settings.queue.default_consumer_prefetch,
+        cache_bytes_max: settings.store.cache_bytes_max,
+    }
+}
+
+/// How the data folder is opened, by these settings.
+pub fn store_options(settings: &Settings) -> Options {
+    let interval = Duration::from_millis(settings.store.sync_interval_ms);
+    Options {
+        journal: JournalOptions {
+            sync: match settings.store.sync {
+                config::Sync::Always => SyncMode::Always,
+                config::Sync::Interval => SyncMode::Interval(interval),
+                config::Sync::Never => SyncMode::Never,
+            },
+            ..JournalOptions::default()
+        },
+        ..Options::default()
+    }
+}
+
+/// Whoever relaxes the promise of a confirm is reminded of it.
+fn tell_of_sync(settings: &Settings) {
+    if settings.store.sync != config::Sync::Always {
+        tracing::warn!(
+            target: "haremq::store",
+            sync = settings.store.sync.as_str(),
+            "confirms do not wait for the disk: a power cut may lose messages that were confirmed"
+        );
     }
 }
 

@@ -17,8 +17,9 @@ use crate::config::Settings;
 use crate::protocol::{
     FieldTable, FrameKind, Method, ShortStr, basic, channel, connection, frame, queue,
 };
-use crate::store::definitions::{DefinitionStore, Options};
+use crate::store::journal::JournalOptions;
 use crate::store::probe::Probe;
+use crate::store::{Options, Store, definitions};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,19 +31,29 @@ struct Node {
     _folder: tempfile::TempDir,
 }
 
+fn store_options() -> Options {
+    Options {
+        definitions: definitions::Options {
+            probe: Probe::InProcess,
+            ..definitions::Options::default()
+        },
+        journal: JournalOptions {
+            file_bytes: 1024 * 1024,
+            ..JournalOptions::default()
+        },
+        ..Options::default()
+    }
+}
+
 fn node(change: impl FnOnce(&mut Settings)) -> Node {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = Settings::defaults();
     change(&mut settings);
-    let options = Options {
-        probe: Probe::InProcess,
-        ..Options::default()
-    };
-    let store = DefinitionStore::open(&folder.path().join("data"), options).unwrap();
+    let store = Store::open(&folder.path().join("data"), store_options()).unwrap();
     let (broker, _) = Broker::start(
         broker_settings(&settings),
         Arc::new(Directory::new(auth_settings(&settings))),
-        Arc::new(store),
+        store,
         &first_boot(&settings),
         None,
     )

@@ -163,7 +163,7 @@ impl Channel {
                 position: got.position,
                 consumer: None,
             };
-            self.record(tag, unsettled, &got.message);
+            self.record(tag, unsettled);
         }
         cx.output
             .reply(|out| sending::write_get_ok(out, self.number, cx.frame_max, tag, &got));

@@ -298,7 +298,7 @@ impl Channel {
         if let Some(unsettled) = unsettled
             && !delivery.no_ack
         {
-            self.record(tag, unsettled, &delivery.message);
+            self.record(tag, unsettled);
         }
         sending::write_deliver(output.buffer(), frame_max, tag, &delivery);
         Ok(())
@@ -322,12 +322,12 @@ impl Channel {
         if std::mem::replace(&mut self.is_released, true) {
             return None;
         }
-        let mut entries = Vec::with_capacity(self.unsettled.len());
-        self.unsettled.take_all(|entry| entries.push(entry));
         if let Some(transaction) = self.transaction.take() {
-            entries.extend(transaction.into_entries());
-            entries.sort_unstable_by_key(|entry: &Entry| entry.tag);
+            self.unsettled.put_back(transaction.into_entries());
         }
+        let mut unsettled = Vec::with_capacity(self.unsettled.len());
+        self.unsettled
+            .take_all(|entry| unsettled.push(entry.delivery));
         let held = self.waiting.take().map(|waiting| waiting.held);
         let held = held.into_iter().flatten().filter_map(|delivery| {
             Some(Unsettled {
@@ -339,8 +339,8 @@ impl Channel {
         self.content = None;
         self.confirms = None;
         self.consumers = Consumers::default();
-        let unsettled = entries.into_iter().map(|entry| entry.delivery);
-        Some(unsettled.chain(held).collect())
+        unsettled.extend(held);
+        Some(unsettled)
     }
 
     /// A soft error: ends the channel towards the broker, then sends channel.close.
@@ -391,17 +391,8 @@ impl Channel {
     }
 
     /// Notes a delivery that the client has to settle.
-    pub(super) fn record(
-        &mut self,
-        tag: DeliveryTag,
-        delivery: Unsettled,
-        message: &SharedMessage,
-    ) {
-        self.unsettled.push(Entry {
-            tag,
-            delivery,
-            bytes: u32::try_from(message.cost_bytes()).unwrap_or(u32::MAX),
-        });
+    pub(super) fn record(&mut self, tag: DeliveryTag, delivery: Unsettled) {
+        self.unsettled.push(Entry { tag, delivery });
     }
 
     fn handle_publish(

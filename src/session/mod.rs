@@ -111,8 +111,6 @@ pub struct ChannelInfo {
     pub global_prefetch_count: u16,
     /// Deliveries not settled.
     pub messages_unacknowledged: usize,
-    /// What those cost, in octets.
-    pub bytes_unacknowledged: u64,
     /// Publishes not yet confirmed.
     pub messages_unconfirmed: usize,
     /// Publishes that wait for tx.commit.
@@ -181,17 +179,19 @@ impl Session {
     }
 
     /// The answer to a command that the executor answered with `Later`; 0 is the connection itself. The frames that waited
-    /// for it are handled now.
+    /// for it are handled now. `false` if the channel no longer waits for it: what the answer carries must be given back.
     pub fn handle_reply(
         &mut self,
         now: Now,
         channel: ChannelNumber,
         reply: Result<Reply, Refusal>,
         executor: &mut impl Executor,
-    ) {
+    ) -> bool {
         if channel == 0 {
             self.handle_connection_reply(now, reply, executor);
-        } else if matches!(self.phase, Phase::Running { .. }) {
+            return true;
+        }
+        if matches!(self.phase, Phase::Running { .. }) {
             let (found, mut cx) = self.channel_and_context(channel, executor);
             let concluded = found.and_then(|channel| channel.handle_reply(reply, &mut cx));
             let at = cx.at;
@@ -202,8 +202,10 @@ impl Session {
                     self.handle_consumer_cancelled(channel, consumer);
                 }
                 self.handle_pending(now, channel, executor);
+                return true;
             }
         }
+        false
     }
 
     /// Sends a message to one of the client's consumers.
@@ -387,7 +389,6 @@ impl Session {
                 prefetch_count: channel.prefetch.consumer,
                 global_prefetch_count: channel.prefetch.channel,
                 messages_unacknowledged: channel.unsettled.len(),
-                bytes_unacknowledged: channel.unsettled.bytes(),
                 messages_unconfirmed: channel.confirms.as_ref().map_or(0, |c| c.pending()),
                 messages_uncommitted: transaction.map_or(0, |tx| tx.publishes()),
                 acks_uncommitted: transaction.map_or(0, |tx| tx.acks()),

@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -15,7 +16,11 @@ use rustix::io::Errno;
 use super::StoreError;
 
 /// The format of the data folder that this program writes, and the newest that it reads.
-pub const FORMAT_VERSION: u64 = 1;
+pub const FORMAT_VERSION: u64 = 2;
+
+/// The format of definitions alone, without a journal. Nothing in such a folder has to be converted, but once there is a
+/// journal a program that does not know it must not go on without what lies in there.
+const FORMAT_BEFORE_JOURNAL: u64 = 1;
 
 const LOCK_FILE: &str = "haremq.lock";
 const FORMAT_FILE: &str = "haremq-format";
@@ -36,12 +41,15 @@ const FORMAT_FILE_BYTES_MAX: usize = 32;
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
+    /// The format found, or made.
+    format: AtomicU64,
     /// The lock ends with the file descriptor.
     _lock: File,
 }
 
 impl DataFolder {
-    /// Creates the folder if it is missing, locks it, checks its format.
+    /// Creates the folder if it is missing, locks it, checks its format. One of an older format stays so until
+    /// [`DataFolder::finish_migration`].
     ///
     /// # Errors
     /// The folder cannot be written or read, is in use, or has another format: each its own
@@ -64,6 +72,7 @@ impl DataFolder {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(FILE_MODE)
             .open(path.join(LOCK_FILE))
             .map_err(unwritable)?;
         lock_patiently(&lock).map_err(|errno| {
@@ -75,49 +84,72 @@ impl DataFolder {
                 unwritable(errno.into())
             }
         })?;
-        let folder = Self {
+        Ok(Self {
             path: path.to_owned(),
+            format: AtomicU64::new(read_format(path)?),
             _lock: lock,
-        };
-        folder.check_format()?;
-        Ok(folder)
+        })
+    }
+
+    /// Gives a folder of an older format this program's number, once everything is there that belongs to it.
+    ///
+    /// # Errors
+    /// The number cannot be written.
+    pub(super) fn finish_migration(&self) -> Result<(), StoreError> {
+        let found = self.format.load(Ordering::Relaxed);
+        if found == FORMAT_VERSION {
+            return Ok(());
+        }
+        write_format(&self.path)?;
+        self.format.store(FORMAT_VERSION, Ordering::Relaxed);
+        tracing::info!(
+            "format-{found}: the data folder has format {FORMAT_VERSION} from now on; earlier programs refuse it"
+        );
+        Ok(())
     }
 
     /// The folder's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
 
-    fn check_format(&self) -> Result<(), StoreError> {
-        let path = self.path.join(FORMAT_FILE);
-        let text = match fs::read(&path) {
-            Ok(bytes) => {
-                let shown = &bytes[..bytes.len().min(FORMAT_FILE_BYTES_MAX)];
-                String::from_utf8_lossy(shown).trim().to_owned()
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return write_atomically(&path, |file| writeln!(file, "{FORMAT_VERSION}"));
-            }
-            Err(error) => {
-                return Err(StoreError::FolderUnreadable {
-                    path: self.path.clone(),
-                    reason: error.to_string(),
-                });
-            }
-        };
-        match text.parse() {
-            Ok(FORMAT_VERSION) => Ok(()),
-            Ok(found) if found > FORMAT_VERSION => Err(StoreError::NewerFormat {
-                path: self.path.clone(),
-                found,
-                supported: FORMAT_VERSION,
-            }),
-            _ => Err(StoreError::UnknownFormat {
-                path: self.path.clone(),
-                found: text,
-            }),
+/// The format of a folder, one that this program can use; a folder without gets this program's.
+fn read_format(folder: &Path) -> Result<u64, StoreError> {
+    let text = match fs::read(folder.join(FORMAT_FILE)) {
+        Ok(bytes) => {
+            let shown = &bytes[..bytes.len().min(FORMAT_FILE_BYTES_MAX)];
+            String::from_utf8_lossy(shown).trim().to_owned()
         }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            write_format(folder)?;
+            return Ok(FORMAT_VERSION);
+        }
+        Err(error) => {
+            return Err(StoreError::FolderUnreadable {
+                path: folder.to_owned(),
+                reason: error.to_string(),
+            });
+        }
+    };
+    match text.parse() {
+        Ok(found @ (FORMAT_BEFORE_JOURNAL | FORMAT_VERSION)) => Ok(found),
+        Ok(found) if found > FORMAT_VERSION => Err(StoreError::NewerFormat {
+            path: folder.to_owned(),
+            found,
+            supported: FORMAT_VERSION,
+        }),
+        _ => Err(StoreError::UnknownFormat {
+            path: folder.to_owned(),
+            found: text,
+        }),
     }
+}
+
+fn write_format(folder: &Path) -> Result<(), StoreError> {
+    write_atomically(&folder.join(FORMAT_FILE), |file| {
+        writeln!(file, "{FORMAT_VERSION}")
+    })
 }
 
 fn lock_patiently(lock: &File) -> Result<(), Errno> {
@@ -162,6 +194,8 @@ pub(super) fn write_atomically(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -183,17 +217,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(DataFolder::open(dir.path()).unwrap());
         let format = dir.path().join(FORMAT_FILE);
-        assert_eq!(fs::read_to_string(&format).unwrap(), "1\n");
+        assert_eq!(fs::read_to_string(&format).unwrap(), "2\n");
 
-        fs::write(&format, "2\n").unwrap();
+        fs::write(&format, "3\n").unwrap();
+        let error = DataFolder::open(dir.path()).unwrap_err();
         assert!(matches!(
-            DataFolder::open(dir.path()),
-            Err(StoreError::NewerFormat {
-                found: 2,
-                supported: 1,
+            error,
+            StoreError::NewerFormat {
+                found: 3,
+                supported: 2,
                 ..
-            })
+            }
         ));
+        assert!(
+            error.to_string().ends_with(
+                "has format 3, this haremq knows 2; start the newer haremq that wrote it"
+            )
+        );
         for content in ["", "abc", "0", "-1"] {
             fs::write(&format, content).unwrap();
             assert!(
@@ -204,6 +244,32 @@ mod tests {
                 "{content}"
             );
         }
+    }
+
+    #[test]
+    fn a_folder_of_format_1_is_so_until_its_migration_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let format = dir.path().join(FORMAT_FILE);
+        fs::write(&format, "1\n").unwrap();
+        let folder = DataFolder::open(dir.path()).unwrap();
+        assert_eq!(fs::read_to_string(&format).unwrap(), "1\n");
+        folder.finish_migration().unwrap();
+        assert_eq!(fs::read_to_string(&format).unwrap(), "2\n");
+        // Nothing is written a second time, as the removed file shows.
+        fs::remove_file(&format).unwrap();
+        folder.finish_migration().unwrap();
+        assert!(!format.exists());
+    }
+
+    #[test]
+    fn nobody_else_may_read_the_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let _folder = DataFolder::open(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path) & !FOLDER_MODE, 0);
+        assert_eq!(mode(&path.join(LOCK_FILE)) & !FILE_MODE, 0);
+        assert_eq!(mode(&path.join(FORMAT_FILE)) & !FILE_MODE, 0);
     }
 
     #[test]

@@ -1,20 +1,15 @@
-//! What survives a restart: the data folder, and in it the definitions.
+//! What survives a restart: the data folder, and in it the definitions and the messages of durable queues.
 //!
-//! In: changes of definitions, from the broker. Out: completions once they are synced, and at start
-//! everything that was. It does not know what a definition means to a client.
+//! In: changes of definitions, messages and what becomes of them, from the broker. Out: completions once they are synced,
+//! messages that are asked for, and at start everything that was. It does not know what a definition means to a client,
+//! nor who consumes.
 //!
-//! The data folder (`docs/storage.md` tells users):
-//!
-//! ```text
-//! haremq.lock      held by the process that uses the folder
-//! haremq-format    one line, the number of the format: 1
-//! meta/            the catalogue of definitions, a sled 0.34 database (see `definitions`)
-//! meta.json        the same in RabbitMQ's definitions format, from which a damaged catalogue is rebuilt
-//! meta.json.prev   the export before that one
-//! meta.damaged-T/  a catalogue that could not be opened at time T (milliseconds since 1970), set aside
-//! ```
+//! The way of a message: its bytes are a [`record`], which goes into the [`journal`]; its queue's [`queue_log`] knows where it
+//! lies; what is not settled in time moves to [`segments`] in a `checkpoint`; [`messages`] is all of it together, and reads
+//! back. [`definitions`] is the catalogue in sled, [`disk`] the files underneath, [`quarantine`] the place for what is damaged.
+//! `docs/storage.md` shows the folder and tells users.
 
-pub mod checkpoint;
+mod checkpoint;
 mod deaths_codec;
 pub mod definitions;
 pub mod disk;
@@ -22,6 +17,7 @@ mod error;
 mod folder;
 pub mod journal;
 pub mod messages;
+mod open;
 pub mod probe;
 pub mod quarantine;
 pub mod queue_log;
@@ -31,3 +27,4 @@ pub mod segments;
 pub use definitions::{RowStore, RowWrite};
 pub use error::StoreError;
 pub use folder::{DataFolder, FORMAT_VERSION};
+pub use open::{Options, Store};

@@ -17,6 +17,7 @@ mod consume;
 mod dead_letters;
 mod default_queue_type;
 mod direct_reply_to;
+mod durability;
 mod errors;
 mod exchanges;
 mod expiry;

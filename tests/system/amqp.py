@@ -59,6 +59,8 @@ METHODS = {
     "basic.consume": (
         60, 20, "ticket:h queue:s tag:s no_local:b no_ack:b exclusive:b nowait:b arguments:T"),
     "basic.consume-ok": (60, 21, "tag:s"),
+    "basic.cancel": (60, 30, "tag:s nowait:b"),
+    "basic.cancel-ok": (60, 31, "tag:s"),
     "basic.publish": (60, 40, "ticket:h exchange:s routing_key:s mandatory:b immediate:b"),
     "basic.return": (60, 50, "code:h text:s exchange:s routing_key:s"),
     "basic.deliver": (60, 60, "tag:s delivery_tag:L redelivered:b exchange:s routing_key:s"),
@@ -66,14 +68,25 @@ METHODS = {
     "basic.get-ok": (60, 71, "delivery_tag:L redelivered:b exchange:s routing_key:s messages:l"),
     "basic.get-empty": (60, 72, "reserved1:s"),
     "basic.ack": (60, 80, "delivery_tag:L multiple:b"),
+    "basic.reject": (60, 90, "delivery_tag:L requeue:b"),
     "basic.nack": (60, 120, "delivery_tag:L multiple:b requeue:b"),
     "confirm.select": (85, 10, "nowait:b"),
     "confirm.select-ok": (85, 11, ""),
+    "tx.select": (90, 10, ""),
+    "tx.select-ok": (90, 11, ""),
+    "tx.commit": (90, 20, ""),
+    "tx.commit-ok": (90, 21, ""),
+    "tx.rollback": (90, 30, ""),
+    "tx.rollback-ok": (90, 31, ""),
 }
 BY_ID = {(row[0], row[1]): name for name, row in METHODS.items()}
 WITH_CONTENT = ("basic.return", "basic.deliver", "basic.get-ok")
 NUMBERS = {"o": ">B", "h": ">H", "l": ">I", "L": ">Q"}
 EMPTY = {"s": "", "S": b"", "b": False, "T": {}}
+
+# The properties of class basic, from the highest flag down.
+PROPERTIES = ("content_type:s content_encoding:s headers:T delivery_mode:o priority:o correlation_id:s reply_to:s "
+              "expiration:s message_id:s timestamp:L type:s user_id:s app_id:s cluster_id:s")
 
 
 class Gone(Exception):
@@ -223,6 +236,33 @@ def decode_method(payload):
     return Method(name, fields)
 
 
+def encode_properties(**values):
+    """Property flags and values, as they stand in a content header."""
+    flags, out = 0, []
+    for place, field in enumerate(PROPERTIES.split()):
+        key, kind = field.split(":")
+        if key in values:
+            flags |= 1 << (15 - place)
+            value = values.pop(key)
+            out.append(struct.pack(NUMBERS[kind], value) if kind in NUMBERS
+                       else {"s": encode_short, "T": encode_table}[kind](value))
+    if values:
+        raise TypeError("no such properties: %s" % sorted(values))
+    return struct.pack(">H", flags) + b"".join(out)
+
+
+def decode_properties(data):
+    """The same, as a dictionary."""
+    reader, values = Reader(data), {}
+    flags = reader.number(">H")
+    for place, field in enumerate(PROPERTIES.split()):
+        key, kind = field.split(":")
+        if flags >> (15 - place) & 1:
+            values[key] = (reader.number(NUMBERS[kind]) if kind in NUMBERS
+                           else {"s": reader.short, "T": reader.table}[kind]())
+    return values
+
+
 def frame(kind, channel, payload):
     return struct.pack(">BHI", kind, channel, len(payload)) + payload + bytes([FRAME_END])
 
@@ -287,6 +327,10 @@ class Wire:
             raise ValueError("a frame that ends with %#x" % end)
         self.input = self.input[size + 8:]
         return kind, channel, payload
+
+    def has_frame(self):
+        """Whether a whole frame was read already, which no wait for the socket would tell."""
+        return len(self.input) >= 8 and len(self.input) >= struct.unpack(">I", self.input[3:7])[0] + 8
 
     def expect(self, name):
         kind, _, payload = self.read_frame()
@@ -425,14 +469,20 @@ class Channel:
             return self.wait("basic.get-ok", "basic.get-empty")
         return self.wait(name + "-ok")
 
-    def publish(self, exchange, routing_key, body=b"x", mandatory=False, persistent=False):
-        properties = struct.pack(">HB", 1 << 12, 2) if persistent else struct.pack(">H", 0)
+    def encode_publish(self, exchange, routing_key, body, mandatory=False, properties=encode_properties()):
+        """All frames of a publish; `properties` as `encode_properties` gives them."""
         out = frame(FRAME_METHOD, self.number, encode_method(
             "basic.publish", exchange=exchange, routing_key=routing_key, mandatory=mandatory))
         out += frame(FRAME_HEADER, self.number, struct.pack(">HHQ", 60, 0, len(body)) + properties)
         for at in range(0, len(body), 100000):
             out += frame(FRAME_BODY, self.number, body[at:at + 100000])
-        self.connection.send(out)
+        return out
+
+    def publish(self, exchange, routing_key, body=b"x", mandatory=False, persistent=False, properties=None):
+        """`persistent` says what the properties are, unless they are given."""
+        if properties is None:
+            properties = encode_properties(delivery_mode=2) if persistent else encode_properties()
+        self.connection.send(self.encode_publish(exchange, routing_key, body, mandatory, properties))
 
     def declare(self, queue="", **values):
         values.setdefault("durable", not values.get("exclusive"))

@@ -202,7 +202,7 @@ def bad_folder(context):
     context.fails(73, "data folder a-file/below cannot be written", "--data-dir", "a-file/below", *listen)
     context.fails(73, "data folder /proc/nothing cannot be written", "--data-dir", "/proc/nothing", *listen)
     for content, code, part in [
-            ("2\n", 65, "has format 2, this haremq knows 1"),
+            ("3\n", 65, "has format 3, this haremq knows 2"),
             ("", 65, "haremq-format file that is no number"),
             ("one\n", 65, "haremq-format file that is no number ('one')")]:
         os.makedirs(context.path("strange"), exist_ok=True)

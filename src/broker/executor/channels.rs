@@ -22,6 +22,8 @@ pub(super) struct ChannelContext {
     pub consumers: HashMap<ConsumerId, QueueHandle>,
     /// Its consumer of direct replies, with the name that `reply-to` is rewritten to.
     pub reply: Option<(ConsumerId, String)>,
+    /// The queue of a `basic.get` that waits for its message to be read.
+    pub waiting_get: Option<QueueHandle>,
 }
 
 impl ChannelContext {
@@ -69,6 +71,10 @@ impl ConnectionExecutor {
         if let Some((_, name)) = &context.reply {
             self.broker.reply_consumers.remove(name);
         }
+        if let Some(handle) = &context.waiting_get {
+            // A queue deleted meanwhile has answered.
+            let _ = handle.cancel_gets(self.id, Some(channel), &mut self.courier.effects);
+        }
         for (handle, consumers) in by_queue(context.consumers) {
             // A queue deleted meanwhile has no consumers.
             let _ = handle.remove_consumers(&consumers, self.now, &mut self.courier.effects);
@@ -96,24 +102,16 @@ impl ConnectionExecutor {
                 delivery,
                 outcome: SettlementOutcome::ReturnedByLoss,
             });
+            if self.gathered.is_full() {
+                self.flush_gathered();
+            }
         }
     }
 
-    /// Deliveries assigned to the channel that were still waiting in the inbox.
+    /// What was handed to the channel and still waited in the inbox.
     fn return_unsent(&mut self, channel: ChannelNumber) {
         let unsent = self.origin.inbox.take_for_channel(channel);
-        self.return_unsettled(
-            unsent
-                .into_iter()
-                .filter(|delivery| !delivery.no_ack)
-                .filter_map(|delivery| {
-                    Some(Unsettled {
-                        queue: delivery.queue?,
-                        position: delivery.position,
-                        consumer: Some(delivery.consumer),
-                    })
-                }),
-        );
+        self.return_unsettled(unsent.into_iter());
     }
 
     pub(super) fn close_connection(&mut self) {

@@ -15,11 +15,11 @@ use super::super::topology::{BindingRequest, QueueRequest, not_found};
 use super::{ConnectionExecutor, Opened};
 use crate::auth::{Operation, Resource};
 use crate::model::{
-    ChannelNumber, Command, ConsumerId, Delivery, Execution, InboxEvent, Name, Outlet as _,
-    QueueCounts, Refusal, Reply, Settlement, StagedPublish,
+    ChannelNumber, Command, ConsumerId, Delivery, Execution, InboxEvent, Name, Outlet, QueueCounts,
+    Refusal, Reply, Settlement, StagedPublish,
 };
 use crate::protocol::FieldTable;
-use crate::queue::{ConsumeArguments, NewConsumer, QueueError, QueueHandle};
+use crate::queue::{AskedGet, ConsumeArguments, GetOutcome, NewConsumer, QueueError, QueueHandle};
 use crate::routing::{ExchangeDefinition, ExchangeKind};
 use crate::store::definitions::DestinationKind;
 
@@ -220,7 +220,7 @@ impl ConnectionExecutor {
             Command::Commit {
                 publishes,
                 settlements,
-            } => Ok(self.commit(&publishes, &settlements)),
+            } => self.commit(channel, &publishes, &settlements),
         }
     }
 
@@ -650,14 +650,29 @@ impl ConnectionExecutor {
         no_ack: bool,
     ) -> Result<Execution, Refusal> {
         let handle = self.readable_queue(queue)?;
-        let got = handle.get(channel, no_ack, self.now, &mut self.courier.effects);
+        let asked = AskedGet {
+            connection: self.id,
+            channel,
+            no_ack,
+            outlet: Arc::clone(&self.origin.inbox) as Arc<dyn Outlet>,
+        };
+        let outcome = handle.get(asked, self.now, &mut self.courier.effects);
         self.carry_out();
-        match got {
-            Ok(got) => {
-                if got.is_some() && !no_ack {
-                    self.queues.insert(handle);
+        match outcome {
+            Ok(outcome) => {
+                if !no_ack && !matches!(outcome, GetOutcome::Empty) {
+                    self.queues.insert(handle.clone());
                 }
-                Ok(Execution::done(Reply::Got(got)))
+                Ok(match outcome {
+                    GetOutcome::Got(got) => Execution::done(Reply::Got(Some(got))),
+                    GetOutcome::Empty => Execution::done(Reply::Got(None)),
+                    GetOutcome::Later => {
+                        if let Some(context) = self.channels.get_mut(&channel) {
+                            context.waiting_get = Some(handle);
+                        }
+                        Execution::Later
+                    }
+                })
             }
             Err(QueueError::Gone) => Err(not_found("queue", queue, handle.vhost())),
             Err(QueueError::Refused(refusal)) => Err(refusal),
@@ -666,18 +681,48 @@ impl ConnectionExecutor {
 
     /// `tx.commit`: the publishes, then the settlements, whatever became of the publishes; one that a queue
     /// rejected makes the whole an error (`rabbit_channel`, `tx.commit` and `complete_tx`).
-    fn commit(&mut self, publishes: &[StagedPublish], settlements: &[Settlement]) -> Execution {
+    fn commit(
+        &mut self,
+        channel: ChannelNumber,
+        publishes: &[StagedPublish],
+        settlements: &[Settlement],
+    ) -> Result<Execution, Refusal> {
+        let journal = Arc::clone(self.broker.messages.journal());
+        if journal.failure().is_some()
+            && publishes.iter().any(|p| p.message.facts().is_persistent())
+        {
+            return Err(Refusal::internal_error(
+                "persistent messages cannot be stored since a failure of the disk",
+            ));
+        }
         self.gathered.take_rejection();
         let returned = self.commit_publishes(publishes);
-        self.flush_gathered();
         for settlement in settlements {
             self.gathered.settle(settlement);
         }
-        self.flush_gathered();
-        Execution::done(Reply::Committed {
+        let end = self.flush_transaction();
+        let reply = Reply::Committed {
             returned,
             is_partial: self.gathered.take_rejection(),
-        })
+        };
+        let Some(end) = end else {
+            return Ok(Execution::done(reply));
+        };
+        let replies = Arc::clone(&self.origin.replies);
+        journal.when_synced(
+            end,
+            Box::new(move |result| {
+                replies.reply(
+                    channel,
+                    result.map(|()| reply).map_err(|error| {
+                        Refusal::internal_error(format!(
+                            "the transaction could not be stored: {error}"
+                        ))
+                    }),
+                );
+            }),
+        );
+        Ok(Execution::Later)
     }
 }
 

@@ -1,62 +1,80 @@
 //! Publishes and settlements of a burst, by queue, until they are flushed.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::task::Waker;
 
 use super::ConnectionExecutor;
 use crate::model::{
-    ChannelNumber, Completion, ConfirmSequence, ConsumerId, Position, PublishOutcome, QueueId,
+    ChannelNumber, Completion, ConfirmSequence, ConsumerId, Now, Position, PublishOutcome, QueueId,
     Settlement, SettlementOutcome, SharedMessage,
 };
-use crate::queue::{Published, QueueHandle};
+use crate::queue::{Burst, Effects, Placed, QueueHandle};
+use crate::store::journal::{BodyCrc, Lsn};
+use crate::store::messages::MessageStore;
 
-/// Batches whose vectors are kept for the next burst.
-const SPARE_BATCHES_MAX: usize = 16;
-/// Places whose allocation a kept vector may hold.
+/// Places whose allocation is kept for the next burst.
 const SPARE_PLACES_MAX: usize = 1024;
 /// Messages for queues, counted once a queue, after which a burst is handed over before its end: a burst of small
 /// publishes to an exchange with many queues would hold as many as there are publishes times queues.
 const PLACEMENTS_MAX: usize = 16 * 1024;
 
+/// Bytes that may wait to be written to the journal before connections that publish are no longer read.
+const JOURNAL_BACKLOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Journal files in use, above which connections that publish are no longer read: checkpoints do not keep pace, and what is in the
+/// journal costs memory and time at the next start.
+const JOURNAL_FILES_MAX: usize = 16;
+
 /// A settlement, as a queue takes it.
 type QueueSettlement = (Position, Option<ConsumerId>, SettlementOutcome);
 
-/// A publish of this burst that its channel wants confirmed.
+/// A publish that its channel wants confirmed.
 #[derive(Debug)]
 struct Confirmable {
     channel: ChannelNumber,
     sequence: ConfirmSequence,
     outcome: PublishOutcome,
+    /// It is complete once the journal is synced.
+    must_sync: bool,
 }
 
-/// The publishes of a burst to one queue.
+/// A publish of this burst.
 #[derive(Debug)]
-struct PublishBatch {
-    queue: QueueHandle,
-    messages: Vec<SharedMessage>,
-    /// For each message, its place among the confirmable publishes.
-    confirmables: Vec<Option<u32>>,
+struct Gathering {
+    message: SharedMessage,
+    /// Of its body, if the journal will want it: taken before any lock.
+    body_crc: Option<BodyCrc>,
+    /// Its queues in `targets`.
+    targets: Range<u32>,
+    /// Its place among the confirmable publishes.
+    confirmable: Option<u32>,
 }
 
 /// What was gathered since the last flush.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    batches: Vec<PublishBatch>,
-    batch_of_queue: HashMap<QueueId, usize>,
+    publishes: Vec<Gathering>,
+    /// For each publish its queues, as places in `queues`.
+    targets: Vec<u32>,
+    queues: Vec<QueueHandle>,
+    place_of_queue: HashMap<QueueId, u32>,
+    /// For each queue the publishes that have no other, until one publish has several.
+    by_queue: Vec<Vec<u32>>,
+    /// Whether some publish has several queues: then all queues are locked together.
+    is_mixed: bool,
     confirmables: Vec<Confirmable>,
-    /// Messages in all batches.
-    placements: usize,
     settlements: Vec<(QueueId, Vec<QueueSettlement>)>,
     settlements_of_queue: HashMap<QueueId, usize>,
-    results: Vec<Published>,
+    /// Settlements in all queues.
+    settlement_count: usize,
     /// Whether a queue rejected a publish since [`Gathered::take_rejection`].
     has_rejection: bool,
-    spare: Vec<(Vec<SharedMessage>, Vec<Option<u32>>)>,
 }
 
 impl Gathered {
     fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.settlements.is_empty() && self.confirmables.is_empty()
+        self.publishes.is_empty() && self.settlements.is_empty() && self.confirmables.is_empty()
     }
 
     /// Notes a publish to `queues`.
@@ -64,7 +82,7 @@ impl Gathered {
         &mut self,
         channel: ChannelNumber,
         confirm: Option<ConfirmSequence>,
-        message: &SharedMessage,
+        message: SharedMessage,
         queues: &[QueueHandle],
     ) {
         let confirmable = confirm.map(|sequence| {
@@ -72,38 +90,45 @@ impl Gathered {
                 channel,
                 sequence,
                 outcome: PublishOutcome::Accepted,
+                must_sync: false,
             });
             (self.confirmables.len() - 1) as u32
         });
-        self.placements += queues.len();
+        let first = self.targets.len() as u32;
+        let index = self.publishes.len() as u32;
+        self.is_mixed |= queues.len() > 1;
         for queue in queues {
-            let batch = self.batch(queue);
-            batch.messages.push(Arc::clone(message));
-            batch.confirmables.push(confirmable);
+            let place = self.place(queue);
+            self.targets.push(place);
+            if !self.is_mixed {
+                self.by_queue[place as usize].push(index);
+            }
         }
+        let is_durable = message.facts().is_persistent()
+            && queues.iter().any(|queue| queue.declaration().durable);
+        self.publishes.push(Gathering {
+            body_crc: is_durable.then(|| BodyCrc::of(&message)),
+            message,
+            targets: first..self.targets.len() as u32,
+            confirmable,
+        });
     }
 
-    fn batch(&mut self, queue: &QueueHandle) -> &mut PublishBatch {
+    fn place(&mut self, queue: &QueueHandle) -> u32 {
         let id = queue.id();
-        let is_last = self
-            .batches
-            .last()
-            .is_some_and(|batch| batch.queue.id() == id);
-        let index = if is_last {
-            self.batches.len() - 1
-        } else if let Some(index) = self.batch_of_queue.get(&id) {
-            *index
-        } else {
-            let (messages, confirmables) = self.spare.pop().unwrap_or_default();
-            self.batches.push(PublishBatch {
-                queue: queue.clone(),
-                messages,
-                confirmables,
-            });
-            self.batch_of_queue.insert(id, self.batches.len() - 1);
-            self.batches.len() - 1
-        };
-        &mut self.batches[index]
+        if self.queues.last().is_some_and(|last| last.id() == id) {
+            return self.queues.len() as u32 - 1;
+        }
+        if let Some(place) = self.place_of_queue.get(&id) {
+            return *place;
+        }
+        let place = self.queues.len() as u32;
+        self.place_of_queue.insert(id, place);
+        self.queues.push(queue.clone());
+        if self.by_queue.len() < self.queues.len() {
+            self.by_queue.push(Vec::new());
+        }
+        place
     }
 
     /// Whether a queue rejected a publish since the last call; for transactions, which ask for all at once.
@@ -119,6 +144,7 @@ impl Gathered {
             settlement.delivery.consumer,
             settlement.outcome,
         );
+        self.settlement_count += 1;
         if let Some((last, entries)) = self.settlements.last_mut()
             && *last == queue
         {
@@ -134,14 +160,77 @@ impl Gathered {
 
     /// Whether so much was gathered that it must be handed over now.
     pub(super) fn is_full(&self) -> bool {
-        self.placements >= PLACEMENTS_MAX
+        self.targets.len() >= PLACEMENTS_MAX || self.settlement_count >= PLACEMENTS_MAX
     }
 
-    fn keep(&mut self, mut batch: PublishBatch) {
-        batch.messages.clear();
-        batch.confirmables.clear();
-        if self.spare.len() < SPARE_BATCHES_MAX && batch.messages.capacity() <= SPARE_PLACES_MAX {
-            self.spare.push((batch.messages, batch.confirmables));
+    /// Hands the publishes to their queues; gives the place in the journal that their confirms wait for.
+    fn flush_publishes(&mut self, store: &MessageStore, now: Now, fx: &mut Effects) -> Lsn {
+        let end = if self.is_mixed {
+            self.flush_together(store, now, fx)
+        } else {
+            self.flush_one_by_one(store, now, fx)
+        };
+        self.clear_publishes();
+        end
+    }
+
+    /// Each queue's publishes under its own lock.
+    fn flush_one_by_one(&mut self, store: &MessageStore, now: Now, fx: &mut Effects) -> Lsn {
+        let mut end = Lsn::default();
+        for (queue, publishes) in self.queues.iter().zip(&self.by_queue) {
+            let mut burst = Burst::open(store, [queue]);
+            for index in publishes {
+                let publish = &self.publishes[*index as usize];
+                let placed = burst.publish(&publish.message, publish.body_crc, [0], now, fx);
+                self.has_rejection |= placed.is_refused;
+                conclude(&mut self.confirmables, publish.confirmable, placed);
+            }
+            end = end.max(burst.finish(now, fx));
+        }
+        end
+    }
+
+    /// All publishes in the order in which they came, under the locks of all their queues, so that a message in several
+    /// queues is one record.
+    fn flush_together(&mut self, store: &MessageStore, now: Now, fx: &mut Effects) -> Lsn {
+        let mut by_id: Vec<u32> = (0..self.queues.len() as u32).collect();
+        by_id.sort_unstable_by_key(|place| self.queues[*place as usize].id());
+        let mut rank = vec![0; by_id.len()];
+        for (index, place) in by_id.iter().enumerate() {
+            rank[*place as usize] = index;
+        }
+        let queues = by_id.iter().map(|place| &self.queues[*place as usize]);
+        let mut burst = Burst::open(store, queues);
+        for publish in &self.publishes {
+            let targets =
+                &self.targets[publish.targets.start as usize..publish.targets.end as usize];
+            let ranks = targets.iter().map(|place| rank[*place as usize]);
+            let placed = burst.publish(&publish.message, publish.body_crc, ranks, now, fx);
+            self.has_rejection |= placed.is_refused;
+            conclude(&mut self.confirmables, publish.confirmable, placed);
+        }
+        burst.finish(now, fx)
+    }
+
+    fn take_settlements(&mut self) -> Vec<(QueueId, Vec<QueueSettlement>)> {
+        self.settlements_of_queue.clear();
+        self.settlement_count = 0;
+        std::mem::take(&mut self.settlements)
+    }
+
+    fn clear_publishes(&mut self) {
+        self.publishes.clear();
+        self.targets.clear();
+        self.queues.clear();
+        self.place_of_queue.clear();
+        for publishes in &mut self.by_queue {
+            publishes.clear();
+        }
+        self.is_mixed = false;
+        if self.publishes.capacity() > SPARE_PLACES_MAX {
+            self.publishes = Vec::new();
+            self.targets = Vec::new();
+            self.by_queue = Vec::new();
         }
     }
 
@@ -153,31 +242,42 @@ impl Gathered {
     }
 }
 
+/// Notes how a publish fared.
+fn conclude(confirmables: &mut [Confirmable], confirmable: Option<u32>, placed: Placed) {
+    if let Some(index) = confirmable {
+        let confirmable = &mut confirmables[index as usize];
+        confirmable.must_sync |= placed.must_sync;
+        if placed.is_refused {
+            confirmable.outcome = PublishOutcome::Rejected;
+        }
+    }
+}
+
 impl ConnectionExecutor {
     /// Hands everything gathered to the queues: settlements first, as they make room for deliveries.
     pub(super) fn flush_gathered(&mut self) {
         if self.gathered.is_empty() {
             return;
         }
-        self.gathered.settlements_of_queue.clear();
-        for (queue, entries) in std::mem::take(&mut self.gathered.settlements) {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        for (queue, entries) in gathered.take_settlements() {
             self.flush_settlements(queue, entries);
         }
-        self.gathered.placements = 0;
-        let mut batches = std::mem::take(&mut self.gathered.batches);
-        self.gathered.batch_of_queue.clear();
-        for mut batch in batches.drain(..) {
-            self.flush_batch(&mut batch);
-            self.gathered.keep(batch);
-        }
-        self.gathered.batches = batches;
-        for confirmable in self.gathered.confirmables.drain(..) {
-            self.completions.push_back(Completion {
+        let store = &self.broker.messages;
+        let end = gathered.flush_publishes(store, self.now, &mut self.courier.effects);
+        for confirmable in gathered.confirmables.drain(..) {
+            let completion = Completion {
                 channel: confirmable.channel,
                 sequence: confirmable.sequence,
                 outcome: confirmable.outcome,
-            });
+            };
+            if confirmable.must_sync && confirmable.outcome == PublishOutcome::Accepted {
+                self.unsynced.push_back((end, completion));
+            } else {
+                self.completions.push_back(completion);
+            }
         }
+        self.gathered = gathered;
         self.carry_out();
     }
 
@@ -191,26 +291,101 @@ impl ConnectionExecutor {
         }
     }
 
-    fn flush_batch(&mut self, batch: &mut PublishBatch) {
-        self.gathered.results.clear();
-        let published = batch.queue.publish_batch(
-            batch.messages.drain(..),
-            self.now,
-            &mut self.courier.effects,
-            &mut self.gathered.results,
-        );
-        // A queue deleted meanwhile counts as done (document "Publisher Confirms").
-        if published.is_ok() {
-            for (result, confirmable) in self.gathered.results.iter().zip(&batch.confirmables) {
-                if !matches!(result, Published::Rejected) {
-                    continue;
-                }
-                self.gathered.has_rejection = true;
-                if let Some(index) = confirmable {
-                    self.gathered.confirmables[*index as usize].outcome = PublishOutcome::Rejected;
-                }
+    /// The publishes and settlements of a transaction, which a crash leaves whole or not there at all. Gives the place in
+    /// the journal up to which it must be synced, if anything of it is durable.
+    pub(super) fn flush_transaction(&mut self) -> Option<Lsn> {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let settlements = gathered.take_settlements();
+        for (id, _) in &settlements {
+            if let Some(handle) = self.queues.get(*id) {
+                gathered.place(&handle.clone());
             }
         }
+        let mut by_id: Vec<QueueHandle> = gathered.queues.clone();
+        by_id.sort_unstable_by_key(QueueHandle::id);
+        let rank = |id: QueueId| by_id.binary_search_by_key(&id, QueueHandle::id).ok();
+        let store = &self.broker.messages;
+        let fx = &mut self.courier.effects;
+        let mut burst = Burst::open_atomic(store, &by_id);
+        for publish in &gathered.publishes {
+            let targets =
+                &gathered.targets[publish.targets.start as usize..publish.targets.end as usize];
+            let ranks = targets
+                .iter()
+                .filter_map(|place| rank(gathered.queues[*place as usize].id()));
+            let placed = burst.publish(&publish.message, publish.body_crc, ranks, self.now, fx);
+            gathered.has_rejection |= placed.is_refused;
+        }
+        for (id, entries) in settlements {
+            let Some(index) = rank(id) else { continue };
+            for entry in entries {
+                burst.settle(index, entry, self.now, fx);
+            }
+        }
+        let is_durable = by_id.iter().any(|queue| queue.declaration().durable);
+        let end = burst.finish(self.now, fx);
+        gathered.clear_publishes();
+        self.gathered = gathered;
+        self.carry_out();
+        is_durable.then_some(end)
+    }
+
+    /// Publishes whose records were synced since the last call are complete; after a failure of the journal the others
+    /// are refused. `true` if there are any. `waker` is woken when there may be more.
+    pub fn poll_synced(&mut self, waker: &Waker) -> bool {
+        if self.unsynced.is_empty() {
+            return false;
+        }
+        let before = self.completions.len();
+        self.take_synced();
+        if !self.unsynced.is_empty() {
+            self.broker.messages.journal().wake_after_sync(waker);
+            // It may have been synced before the waker was there.
+            self.take_synced();
+        }
+        self.completions.len() > before
+    }
+
+    /// Whether publishes wait for the journal to be synced.
+    pub fn has_unsynced(&self) -> bool {
+        !self.unsynced.is_empty()
+    }
+
+    fn take_synced(&mut self) {
+        let journal = self.broker.messages.journal();
+        let confirmable = journal.confirmable();
+        while let Some((end, completion)) = self.unsynced.front()
+            && *end <= confirmable
+        {
+            self.completions.push_back(*completion);
+            self.unsynced.pop_front();
+        }
+        if journal.failure().is_some() {
+            self.completions
+                .extend(self.unsynced.drain(..).map(|(_, completion)| Completion {
+                    outcome: PublishOutcome::Rejected,
+                    ..completion
+                }));
+        }
+        if self.unsynced.is_empty() && self.unsynced.capacity() > SPARE_PLACES_MAX {
+            self.unsynced = VecDeque::new();
+        }
+    }
+
+    /// Whether checkpoints are so far behind that no more publishes should be read. Nobody is woken when that ends: look again.
+    pub fn is_outrunning_checkpoints(&self) -> bool {
+        self.has_published && self.broker.messages.journal().files() > JOURNAL_FILES_MAX
+    }
+
+    /// Whether the journal has more to write than may wait in memory, so that no more publishes should be read.
+    /// `waker` is woken when it has written some of it.
+    pub fn is_congested(&self, waker: &Waker) -> bool {
+        let journal = self.broker.messages.journal();
+        if !self.has_published || journal.backlog_bytes() < JOURNAL_BACKLOG_BYTES_MAX {
+            return false;
+        }
+        journal.wake_after_sync(waker);
+        journal.backlog_bytes() >= JOURNAL_BACKLOG_BYTES_MAX
     }
 }
 

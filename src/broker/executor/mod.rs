@@ -26,6 +26,7 @@ use crate::model::{
 };
 use crate::queue::Inbox;
 use crate::routing::{RouteCache, Router};
+use crate::store::journal::Lsn;
 use channels::ChannelContext;
 use gather::Gathered;
 use known::KnownQueues;
@@ -84,6 +85,10 @@ pub struct ConnectionExecutor {
     router: Router,
     gathered: Gathered,
     completions: VecDeque<Completion>,
+    /// Publishes that every queue has, and the place up to which the journal must be synced before they are complete.
+    unsynced: VecDeque<(Lsn, Completion)>,
+    /// Whether it published: it is held up when the journal cannot keep pace.
+    has_published: bool,
     courier: Courier,
     is_closed: bool,
 }
@@ -117,6 +122,8 @@ impl ConnectionExecutor {
             router: Router::default(),
             gathered: Gathered::default(),
             completions: VecDeque::new(),
+            unsynced: VecDeque::new(),
+            has_published: false,
             courier: Courier::default(),
             is_closed: false,
         }
@@ -264,6 +271,9 @@ impl Executor for ConnectionExecutor {
 
     fn settle(&mut self, _channel: ChannelNumber, settlement: Settlement) {
         self.gathered.settle(&settlement);
+        if self.gathered.is_full() {
+            self.flush_gathered();
+        }
     }
 
     fn flush(&mut self) {

@@ -65,12 +65,35 @@ impl ConnectionExecutor {
         if routed.queues.is_empty() && !routed.took_reply {
             return Ok(Routing::Unroutable);
         }
+        self.has_published = true;
+        if publish.confirm.is_none() {
+            self.check_journal(&routed)?;
+        }
         self.gathered
-            .publish(channel, publish.confirm, &routed.message, &routed.queues);
+            .publish(channel, publish.confirm, routed.message, &routed.queues);
         if self.gathered.is_full() {
             self.flush_gathered();
         }
         Ok(Routing::Routed)
+    }
+
+    /// After a failure of the journal a publish that it should keep is refused: by nack in confirm mode, where the queues'
+    /// locks decide, and so if the channel has no confirms.
+    fn check_journal(&self, routed: &Routed) -> Result<(), Refusal> {
+        let journal = self.broker.messages.journal();
+        if journal.failure().is_none() {
+            return Ok(());
+        }
+        let is_durable = routed
+            .queues
+            .iter()
+            .any(|queue| queue.declaration().durable);
+        if is_durable && routed.message.facts().is_persistent() {
+            return Err(Refusal::internal_error(
+                "persistent messages cannot be stored since a failure of the disk",
+            ));
+        }
+        Ok(())
     }
 
     pub(super) fn stage_for_commit(
@@ -339,10 +362,8 @@ impl ConnectionExecutor {
                 .iter()
                 .filter_map(|id: &QueueId| self.broker.queue(*id))
                 .collect();
-            self.gathered.publish(0, None, &staged.message, &queues);
-            if self.gathered.is_full() {
-                self.flush_gathered();
-            }
+            self.gathered
+                .publish(0, None, staged.message.clone(), &queues);
         }
         returned
     }

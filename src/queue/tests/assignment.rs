@@ -76,7 +76,7 @@ fn no_ack_needs_no_credit_and_settles_by_being_handed_out() {
 fn a_get_takes_no_credit() {
     let mut bench = Bench::classic(&[]);
     bench.publish_all(&["a", "b"]);
-    let got = bench.state.get(7, false, bench.now, &mut bench.fx);
+    let got = bench.try_get(7, false);
     let got = got.unwrap().unwrap();
     assert_eq!((got.messages_ready, got.channel), (1, 7));
     bench.consume(1, 1);
@@ -211,7 +211,7 @@ fn a_higher_priority_takes_over_a_quorum_queue_once_the_active_one_has_settled()
     bench.publish("b");
     assert_eq!(bench.got(1), ["a"]);
     assert!(bench.got(2).is_empty());
-    bench.ack(1);
+    bench.ack(quorum_place(1));
     assert_eq!(bench.got(2), ["b"]);
     bench.consume_with_priority(3, 0, 5);
     bench.publish("c");

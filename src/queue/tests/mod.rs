@@ -5,8 +5,10 @@ mod assignment;
 mod expiry;
 mod limits;
 mod order;
+mod paging;
 mod properties;
 mod quorum;
+mod recovery;
 mod threads;
 
 use std::collections::BTreeMap;
@@ -17,11 +19,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::effects::{DeletionReason, Effects};
-use super::state::{ConsumeRefusal, Published, QueueState};
-use super::{ConsumeArguments, NewConsumer, PolicySettings, QueueKind, QueueSettings};
+use super::state::{ConsumeRefusal, GetRefusal, QueueState};
+use super::{
+    AskedGet, ConsumeArguments, Deadline, GetOutcome, HotBudget, HotLimits, Keep, Load,
+    LoadedBlock, LoadedMessage, NewConsumer, Offer, PolicySettings, QueueKind, QueueSettings,
+};
 use crate::model::{
-    ChannelWindow, ConsumerId, Delivery, InboxEvent, Message, Now, Outlet, Position, QueueId,
-    SettlementOutcome, SharedMessage,
+    ChannelWindow, ConnectionId, ConsumerId, Delivery, Got, InboxEvent, Message, Now, Outlet,
+    Position, QueueId, SettlementOutcome, SharedMessage,
 };
 use crate::protocol::{FieldTable, Properties, PropertyFacts, ShortString, Value};
 
@@ -64,7 +69,7 @@ impl Sink {
             .into_iter()
             .filter_map(|event| match event {
                 InboxEvent::Deliver(delivery) => Some(delivery),
-                InboxEvent::ConsumerCancelled { .. } | InboxEvent::ConsumerTimedOut { .. } => None,
+                _ => None,
             })
             .collect()
     }
@@ -121,6 +126,8 @@ pub(super) struct Bench {
     pub(super) fx: Effects,
     pub(super) now: Now,
     pub(super) window: Arc<ChannelWindow>,
+    /// What the log has.
+    pub(super) log: BTreeMap<Position, (SharedMessage, Deadline)>,
     sinks: BTreeMap<u64, Arc<Sink>>,
 }
 
@@ -138,6 +145,28 @@ impl Bench {
         fields: &[(&'static str, Value)],
         auto_delete: bool,
     ) -> Self {
+        Self::with_budget(kind, fields, auto_delete, HotBudget::unlimited())
+    }
+
+    /// A durable queue of which only `bytes` of messages may be in memory while nobody consumes, and ten times that otherwise.
+    pub(super) fn paged(kind: QueueKind, fields: &[(&'static str, Value)], bytes: u64) -> Self {
+        let limits = HotLimits {
+            bytes_max: 20 * bytes,
+            queue_bytes_max: 10 * bytes,
+            idle_queue_bytes_max: bytes,
+        };
+        let budget = HotBudget::with_limits(limits);
+        let mut bench = Self::with_budget(kind, fields, false, budget);
+        bench.state.is_durable = true;
+        bench
+    }
+
+    pub(super) fn with_budget(
+        kind: QueueKind,
+        fields: &[(&'static str, Value)],
+        auto_delete: bool,
+        budget: Arc<HotBudget>,
+    ) -> Self {
         let settings = QueueSettings::parse("q", "/", kind, &arguments(fields)).unwrap();
         let now = Now {
             monotonic: Instant::now(),
@@ -152,12 +181,15 @@ impl Bench {
                 &settings,
                 &policy,
                 auto_delete,
+                false,
+                budget,
                 now,
             ),
             settings,
             fx: Effects::default(),
             now,
             window: Arc::default(),
+            log: BTreeMap::new(),
             sinks: BTreeMap::new(),
         }
     }
@@ -167,7 +199,7 @@ impl Bench {
         self.state.handle_timeout(self.now, &mut self.fx);
     }
 
-    pub(super) fn publish(&mut self, body: &str) -> Published {
+    pub(super) fn publish(&mut self, body: &str) -> Option<Position> {
         self.publish_message(message(body, None, None))
     }
 
@@ -177,14 +209,26 @@ impl Bench {
         }
     }
 
-    pub(super) fn publish_message(&mut self, message: SharedMessage) -> Published {
+    pub(super) fn publish_message(&mut self, message: SharedMessage) -> Option<Position> {
         let expiration = message
             .facts()
             .view(message.properties())
             .expiration()
             .and_then(|text| super::arguments::parse_expiration(text.as_bytes()));
-        self.state
-            .publish(message, expiration, self.now, &mut self.fx)
+        match self
+            .state
+            .offer(&message, expiration, self.now, &mut self.fx)
+        {
+            Offer::Refused => None,
+            Offer::Taken(placement) => {
+                if placement.keep != Keep::Memory {
+                    let logged = (Arc::clone(&message), placement.deadline);
+                    self.log.insert(placement.position, logged);
+                }
+                self.state.enter(message, placement, self.now, &mut self.fx);
+                Some(placement.position)
+            }
+        }
     }
 
     pub(super) fn asked(&self, id: u64, prefetch: u32) -> NewConsumer {
@@ -264,10 +308,93 @@ impl Bench {
         self.settle(position, SettlementOutcome::Acked)
     }
 
+    /// `basic.get` on a channel.
+    pub(super) fn try_get(
+        &mut self,
+        channel: u16,
+        no_ack: bool,
+    ) -> Result<Option<Got>, GetRefusal> {
+        let asked = AskedGet {
+            connection: ConnectionId(1),
+            channel,
+            no_ack,
+            outlet: Sink::endless(),
+        };
+        match self.state.get(asked, self.now, &mut self.fx)? {
+            GetOutcome::Got(got) => Ok(Some(got)),
+            GetOutcome::Empty => Ok(None),
+            GetOutcome::Later => panic!("nothing is loaded here"),
+        }
+    }
+
     /// Takes the next message by `basic.get` without acknowledgement.
     pub(super) fn get(&mut self) -> Option<String> {
-        let got = self.state.get(1, true, self.now, &mut self.fx).unwrap();
+        let got = self.try_get(1, true).unwrap();
         got.map(|got| body(&got.message))
+    }
+
+    /// Plays the log: forgets what came to its end.
+    pub(super) fn record(&mut self) {
+        self.fx.requeued.clear();
+        for (position, _) in self.fx.settled.drain(..) {
+            assert!(
+                self.log.remove(&position).is_some(),
+                "{position} ended twice"
+            );
+        }
+        if let Some(purge) = self.fx.purged.take() {
+            let stays = |position: &Position| {
+                purge.survivors.iter().any(|run| {
+                    (run.first.0..run.first.0 + u64::from(run.count)).contains(&position.0)
+                })
+            };
+            self.log.retain(|position, _| stays(position));
+        }
+        self.state.settle_budget();
+    }
+
+    /// What a load finds.
+    pub(super) fn block(&self, load: Load) -> LoadedBlock {
+        let mut block = LoadedBlock {
+            first: load.first,
+            through: load.last,
+            messages: Vec::new(),
+            damaged: Vec::new(),
+        };
+        let mut bytes = 0;
+        for (position, (message, deadline)) in self.log.range(load.first..=load.last) {
+            if bytes >= load.bytes_max {
+                block.through = Position(position.0 - 1);
+                break;
+            }
+            bytes += message.cost_bytes() as u64;
+            block.messages.push(LoadedMessage {
+                position: *position,
+                message: Arc::clone(message),
+                deadline: *deadline,
+            });
+        }
+        block
+    }
+
+    /// Answers loads until none is ordered. Returns how many there were.
+    pub(super) fn load(&mut self) -> usize {
+        let mut loads = 0;
+        self.record();
+        while !self.fx.loads.is_empty() {
+            let load = self.fx.loads.remove(0);
+            let block = self.block(load);
+            self.state.handle_loaded(block, self.now, &mut self.fx);
+            assert!(self.state.is_balanced());
+            self.record();
+            loads += 1;
+        }
+        loads
+    }
+
+    /// Messages that wait in the log alone.
+    pub(super) fn messages_paged(&self) -> u64 {
+        self.state.snapshot().messages_paged
     }
 
     /// Everything that is ready, in the order of service.
@@ -280,13 +407,23 @@ impl Bench {
         self.fx
             .dead_letters
             .drain(..)
-            .map(|letter| (body(&letter.message), letter.reason.to_string()))
+            .map(|letter| {
+                (
+                    body(letter.message.as_ref().unwrap()),
+                    letter.reason.to_string(),
+                )
+            })
             .collect()
     }
 
     pub(super) fn deletions(&mut self) -> Vec<DeletionReason> {
         self.fx.deletions.drain(..).map(|(_, why)| why).collect()
     }
+}
+
+/// A position in the lane in which a quorum queue's messages without priority wait.
+pub(super) fn quorum_place(sequence: u64) -> u64 {
+    Position::new(4, sequence).0
 }
 
 pub(super) fn body(message: &Message) -> String {

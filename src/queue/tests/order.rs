@@ -14,7 +14,7 @@ fn a_requeued_message_returns_to_its_place() {
     let mut bench = Bench::classic(&[]);
     bench.publish_all(&["a", "b", "c", "d"]);
     for _ in 0..3 {
-        bench.state.get(1, false, bench.now, &mut bench.fx).unwrap();
+        bench.try_get(1, false).unwrap();
     }
     bench.settle_all(&[2], SettlementOutcome::RequeuedByNack);
     bench.settle_all(&[1], SettlementOutcome::RequeuedByReject);
@@ -65,9 +65,9 @@ fn a_requeued_message_keeps_its_priority() {
     let mut bench = Bench::classic(&[("x-max-priority", Value::I32(5))]);
     bench.publish_message(message("high", Some(5), None));
     bench.publish_message(message("low", Some(1), None));
-    bench.state.get(1, false, bench.now, &mut bench.fx).unwrap();
+    bench.try_get(1, false).unwrap();
     bench.publish_message(message("high again", Some(5), None));
-    bench.settle(1, SettlementOutcome::RequeuedByNack);
+    bench.settle(Position::new(5, 1).0, SettlementOutcome::RequeuedByNack);
     assert_eq!(bench.drain(), ["high", "high again", "low"]);
 }
 
@@ -106,7 +106,7 @@ fn a_deletion_tells_consumers_and_opens_their_windows() {
 
 #[test]
 fn a_queue_entry_is_small() {
-    assert!(size_of::<super::super::ready::Entry>() <= 32);
+    assert!(size_of::<super::super::entry::Entry>() <= 32);
     assert!(size_of::<QueueState>() <= 1024);
 }
 

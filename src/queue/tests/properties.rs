@@ -109,7 +109,7 @@ fn run(mut bench: Bench, operations: &[Operation]) -> Vec<String> {
                 }
             }
             Operation::Get { no_ack } => {
-                let got = bench.state.get(1, no_ack, bench.now, &mut bench.fx);
+                let got = bench.try_get(1, no_ack);
                 if let Ok(Some(got)) = got {
                     trace.push(format!("get {}", got.position));
                     if !no_ack {
@@ -149,6 +149,109 @@ fn run(mut bench: Bench, operations: &[Operation]) -> Vec<String> {
     trace
 }
 
+/// Runs operations on a queue with little memory, whose loads are answered at any later time. Whatever the log has comes to its
+/// end exactly once; when everything is settled and purged, nothing is left in the log.
+fn run_paged(mut bench: Bench, operations: &[(Operation, bool)]) {
+    let mut next_id = 0;
+    let mut held: Vec<u64> = Vec::new();
+    let answers = Sink::endless();
+    for (operation, loads) in operations {
+        match *operation {
+            Operation::Publish { priority, ttl_ms } => {
+                let ttl = ttl_ms.map(|ttl_ms| ttl_ms.to_string());
+                bench.publish_message(message("body", priority, ttl.as_deref()));
+            }
+            Operation::Settle {
+                index,
+                outcome: number,
+            } if !held.is_empty() => {
+                let position = held.remove(index % held.len());
+                assert!(bench.settle(position, outcome(number)));
+            }
+            Operation::Add {
+                prefetch,
+                no_ack,
+                priority,
+                ..
+            } => {
+                next_id += 1;
+                let mut asked = bench.asked(next_id, prefetch);
+                asked.no_ack = no_ack;
+                asked.settings.priority = priority;
+                bench.add(asked, Sink::with_room(3)).unwrap();
+            }
+            Operation::Remove { id } => {
+                bench.cancel(id);
+            }
+            Operation::Room { id, room } => {
+                if let Some(sink) = bench.sinks.get(&id) {
+                    sink.give_room(room);
+                }
+                let (now, id) = (bench.now, ConsumerId(id));
+                bench.state.consumer_ready(id, now, &mut bench.fx);
+            }
+            Operation::Get { no_ack } => {
+                let asked = AskedGet {
+                    connection: ConnectionId(1),
+                    channel: 1,
+                    no_ack,
+                    outlet: Arc::clone(&answers) as Arc<dyn Outlet>,
+                };
+                let now = bench.now;
+                let outcome = bench.state.get(asked, now, &mut bench.fx).unwrap();
+                if let GetOutcome::Got(got) = outcome
+                    && !no_ack
+                {
+                    held.push(got.position.0);
+                }
+            }
+            Operation::Pass { ms } => bench.pass_ms(ms),
+            Operation::Purge => {
+                bench.state.purge(&mut bench.fx);
+            }
+            Operation::Settle { .. } => {
+                bench.state.evict(&mut bench.fx);
+            }
+        }
+        bench.record();
+        if *loads && !bench.fx.loads.is_empty() {
+            let load = bench.fx.loads.remove(0);
+            let block = bench.block(load);
+            bench.state.handle_loaded(block, bench.now, &mut bench.fx);
+            bench.record();
+        }
+        collect(&bench, &answers, &mut held);
+        assert!(bench.state.is_balanced());
+        assert_eq!(bench.state.snapshot().messages_unsettled, held.len() as u64);
+        assert_eq!(bench.state.counters.lost, 0);
+    }
+    bench.load();
+    collect(&bench, &answers, &mut held);
+    bench.state.purge(&mut bench.fx);
+    bench.settle_all(&held, SettlementOutcome::Acked);
+    bench.record();
+    assert_eq!(bench.state.snapshot().message_bytes_in_memory, 0);
+    assert!(bench.log.is_empty(), "{:?}", bench.log.keys());
+}
+
+fn collect(bench: &Bench, answers: &Sink, held: &mut Vec<u64>) {
+    for sink in bench.sinks.values() {
+        let deliveries = sink.deliveries();
+        let kept = deliveries.iter().filter(|delivery| !delivery.no_ack);
+        held.extend(kept.map(|delivery| delivery.position.0));
+    }
+    for event in answers.take() {
+        if let InboxEvent::Got {
+            no_ack: false,
+            got: Some(got),
+            ..
+        } = event
+        {
+            held.push(got.position.0);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -157,6 +260,14 @@ proptest! {
         let fields = [("x-max-priority", Value::I32(3)), ("x-max-length", Value::I32(20)), ("x-dead-letter-exchange", Value::from("dlx"))];
         run(Bench::classic(&fields), &operations);
         run(Bench::quorum(&fields[1..]), &operations);
+    }
+
+    #[test]
+    fn what_the_log_has_ends_exactly_once(operations in prop::collection::vec((operation(), any::<bool>()), 1..120), bytes in 0..1000u64) {
+        let fields = [("x-max-priority", Value::I32(3)), ("x-max-length", Value::I32(20))];
+        run_paged(Bench::paged(QueueKind::Classic, &fields[..1], bytes), &operations);
+        run_paged(Bench::paged(QueueKind::Classic, &fields, bytes), &operations);
+        run_paged(Bench::paged(QueueKind::Quorum, &fields[1..], bytes), &operations);
     }
 
     #[test]
@@ -191,7 +302,7 @@ proptest! {
         bench.cancel(1);
         bench.settle_all(&held, SettlementOutcome::ReturnedByLoss);
         let mut last = 0;
-        while let Ok(Some(got)) = bench.state.get(1, true, bench.now, &mut bench.fx) {
+        while let Ok(Some(got)) = bench.try_get(1, true) {
             prop_assert!(got.position.0 > last);
             last = got.position.0;
         }

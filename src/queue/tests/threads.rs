@@ -5,7 +5,8 @@ use std::sync::Barrier;
 use std::thread;
 
 use super::*;
-use crate::queue::{Inbox, QueueDeclaration, QueueHandle};
+use crate::queue::{Burst, HotBudget, Inbox, Keeping, QueueDeclaration, QueueHandle};
+use crate::store::messages::fixtures::in_memory;
 
 const PUBLISHERS: u64 = 3;
 const MESSAGES_EACH: u64 = 3000;
@@ -23,7 +24,12 @@ fn handle() -> (QueueHandle, Now) {
         settings: bench.settings.clone(),
     };
     let policy = PolicySettings::default();
-    let queue = QueueHandle::new(declaration, &policy, bench.now, &mut Effects::default());
+    let keeping = Keeping {
+        store: in_memory(),
+        budget: HotBudget::new(1 << 30),
+    };
+    let fx = &mut Effects::default();
+    let queue = QueueHandle::new(declaration, &policy, keeping, bench.now, fx);
     (queue, bench.now)
 }
 
@@ -73,6 +79,7 @@ fn one_consumer_sees_every_publishers_order_through_a_narrow_inbox() {
         .add_consumer(asked, now, &mut Effects::default())
         .unwrap();
     let start = Barrier::new(PUBLISHERS as usize + 1);
+    let store = &in_memory();
     let seen = thread::scope(|scope| {
         for publisher in 0..PUBLISHERS {
             let (queue, start) = (&queue, &start);
@@ -82,7 +89,9 @@ fn one_consumer_sees_every_publishers_order_through_a_narrow_inbox() {
                 for number in 0..MESSAGES_EACH {
                     let text = format!("{publisher}:{number}");
                     let message = message(&text, None, None);
-                    queue.publish(message, now, &mut fx).unwrap();
+                    let mut burst = Burst::open(store, [queue]);
+                    assert_eq!(burst.publish(&message, None, [0], now, &mut fx).accepted, 1);
+                    burst.finish(now, &mut fx);
                     fx.dispatch();
                 }
             });

@@ -30,7 +30,7 @@ impl Checkpointer {
     fn remove_all(&mut self, removals: &[(QueueId, Removal)]) -> Result<(), Failure> {
         let shared = &self.shared;
         // Else a crash could bring the queue back without its messages.
-        let end = shared.journal.append().end();
+        let end = shared.journal.end();
         sync_journal(&shared.journal, end)?;
         for (queue, removal) in removals {
             remove_files(shared, *queue, removal)?;

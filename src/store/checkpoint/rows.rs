@@ -43,7 +43,7 @@ impl Checkpointer {
         let mut known = Lsn::default();
         for queue in &changed {
             let taken = shared.owners.with_log(*queue, |log| {
-                let as_of = shared.journal.append().end();
+                let as_of = shared.journal.end();
                 (as_of, log.take_rows(as_of), log.blobs_freed())
             });
             let Some((as_of, rows, freed)) = taken else {

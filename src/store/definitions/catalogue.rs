@@ -1,7 +1,7 @@
 //! The sled database under the definitions.
 //!
 //! In: batches of rows. Out: rows, and commits that have reached the disk. What is in a row is not known
-//! here, beyond two counters of the store's own.
+//! here, beyond the store's own counters.
 //!
 //! The rules for sled 0.34.7, each with its reason:
 //! - Only [`Catalogue::commit`] writes, from one thread. Its flush is followed by an `fdatasync` of sled's
@@ -11,7 +11,9 @@
 //! - One tree: a batch on one tree is atomic, and many trees cost much space (sled issue 1484).
 //! - Panics inside sled are caught and become errors.
 
-use std::fs::File;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,9 +22,13 @@ use std::time::{Duration, Instant};
 use super::key::{self, Kind};
 use super::row;
 use crate::store::StoreError;
+use crate::store::journal::Lsn;
 
 /// The folder of the database in the data folder.
 pub(in crate::store) const FOLDER: &str = "meta";
+
+/// Permissions of that folder. sled makes its files readable for everybody, and they hold password hashes.
+const FOLDER_MODE: u32 = 0o700;
 
 /// The file in it that sled keeps its log in.
 const DB_FILE: &str = "db";
@@ -43,6 +49,22 @@ pub(super) enum Counter {
     Sequence,
     /// Queue ids below this may be in use; those from it on are not.
     QueueIdLimit,
+    /// Every definitions record of the journal that begins below this Lsn is in the rows.
+    DefinitionsLsn,
+    /// The Lsn at which replay of the journal begins.
+    Checkpoint,
+    /// Where the journal ended at a clean stop; there from that stop to the next start.
+    CleanEnd,
+}
+
+/// All counters, as they stood when the catalogue was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    pub(super) sequence: u64,
+    pub(super) queue_id_limit: u64,
+    pub(super) definitions_lsn: Lsn,
+    pub(super) checkpoint: Lsn,
+    pub(super) clean_end: Option<Lsn>,
 }
 
 impl Counter {
@@ -52,10 +74,13 @@ impl Counter {
         (key, value)
     }
 
-    fn key(self) -> Vec<u8> {
+    pub(super) fn key(self) -> Vec<u8> {
         let name: &[u8] = match self {
             Self::Sequence => b"sequence",
             Self::QueueIdLimit => b"queue_id_limit",
+            Self::DefinitionsLsn => b"definitions_lsn",
+            Self::Checkpoint => b"checkpoint",
+            Self::CleanEnd => b"clean_end",
         };
         key::prefix(Kind::State, &[name])
     }
@@ -78,6 +103,7 @@ impl Catalogue {
     /// # Errors
     /// [`StoreError::Damaged`] when sled cannot open what it finds, or panics over it.
     pub(super) fn open(path: &Path, cache_bytes_max: u64) -> Result<Self, StoreError> {
+        make_private(path).map_err(StoreError::io("keep others out of", path))?;
         let (db, rows) = open_unlocked(path, cache_bytes_max)?;
         let db_path = path.join(DB_FILE);
         let db_file = File::open(&db_path).map_err(StoreError::io("open", &db_path))?;
@@ -122,14 +148,24 @@ impl Catalogue {
         self.commits.load(Ordering::Relaxed)
     }
 
-    /// A counter, 0 if it was never written.
+    /// The counters; 0 and none for what was never written.
     ///
     /// # Errors
     /// [`StoreError::Damaged`].
-    pub(super) fn counter(&self, counter: Counter) -> Result<u64, StoreError> {
+    pub(super) fn counters(&self) -> Result<Counters, StoreError> {
+        Ok(Counters {
+            sequence: self.counter(Counter::Sequence)?.unwrap_or(0),
+            queue_id_limit: self.counter(Counter::QueueIdLimit)?.unwrap_or(0),
+            definitions_lsn: Lsn(self.counter(Counter::DefinitionsLsn)?.unwrap_or(0)),
+            checkpoint: Lsn(self.counter(Counter::Checkpoint)?.unwrap_or(0)),
+            clean_end: self.counter(Counter::CleanEnd)?.map(Lsn),
+        })
+    }
+
+    fn counter(&self, counter: Counter) -> Result<Option<u64>, StoreError> {
         let key = counter.key();
-        let Some(value) = guarded(&self.path, || self.rows.get(&key))? else {
-            return Ok(0);
+        let Some(value) = self.get(&key)? else {
+            return Ok(None);
         };
         let damaged = |reason| StoreError::Damaged {
             path: self.path.clone(),
@@ -139,7 +175,16 @@ impl Catalogue {
         std::str::from_utf8(payload)
             .ok()
             .and_then(|text| text.parse().ok())
+            .map(Some)
             .ok_or_else(|| damaged("not a number".to_owned()))
+    }
+
+    /// The value of a row.
+    ///
+    /// # Errors
+    /// sled's own.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+        guarded(&self.path, || self.rows.get(key))
     }
 
     /// Calls `visit` with key and value of each row whose key begins with `prefix`, in the order of the keys.
@@ -156,6 +201,26 @@ impl Catalogue {
             visit(&key, &value)?;
         }
         Ok(())
+    }
+}
+
+/// Makes the folder, and closes it to everybody but its owner. Not so for a folder of somebody else's, which
+/// cannot be changed: whoever made it has decided.
+fn make_private(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(FOLDER_MODE)
+        .create(path)?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o777 & !FOLDER_MODE == 0 {
+        return Ok(());
+    }
+    match fs::set_permissions(path, Permissions::from_mode(FOLDER_MODE)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::warn!(%error, "others may read {}, which holds password hashes", path.display());
+            Ok(())
+        }
+        result => result,
     }
 }
 

@@ -4,7 +4,7 @@
 //! definition that changes during an export may be in it or not; what was committed before is.
 
 use std::fs;
-use std::io::{self, BufRead as _, Write as _};
+use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -13,19 +13,23 @@ use std::time::{Duration, Instant};
 use serde_json::Value as Json;
 
 use super::Definition;
-use super::catalogue::{Catalogue, Counter};
+use super::catalogue::{Catalogue, Counters};
 use super::json::{ExportStyle, Section, Source, write};
 use super::key::{self, Kind};
 use super::row;
 use super::writer::Shared;
 use crate::store::StoreError;
 use crate::store::folder::write_atomically;
+use crate::store::journal::Lsn;
 
 /// The export's file in the data folder.
 pub(super) const FILE: &str = "meta.json";
 
 /// The export before that.
 pub(super) const FILE_BEFORE: &str = "meta.json.prev";
+
+/// Bytes of an export's first line that are looked at.
+const FIRST_LINE_BYTES_MAX: u64 = 4096;
 
 /// An export of many definitions pauses this many times as long as it took, so that it never takes more than
 /// a small part of a processor.
@@ -46,7 +50,7 @@ pub(super) fn run(shared: &Arc<Shared>, data_dir: &Path, debounce: Duration, wak
             }
         }
         let started = Instant::now();
-        if let Err(error) = export(&shared.catalogue, data_dir) {
+        if let Err(error) = export(shared, data_dir) {
             tracing::warn!(%error, "the definitions could not be exported; a damaged catalogue would be rebuilt from the export before");
         }
         pause = debounce.max(started.elapsed() * PAUSE_FACTOR);
@@ -54,12 +58,16 @@ pub(super) fn run(shared: &Arc<Shared>, data_dir: &Path, debounce: Duration, wak
 }
 
 /// Writes the export now.
-pub(super) fn export(catalogue: &Catalogue, data_dir: &Path) -> Result<(), StoreError> {
-    // Read before the rows, so that no counter claims more than the rows have.
+pub(super) fn export(shared: &Shared, data_dir: &Path) -> Result<(), StoreError> {
+    // As they were synced, and read before the rows, so that no counter claims more than the rows have, nor more than will
+    // be in the catalogue after a power cut.
+    let counters = *shared.synced.lock();
     let style = ExportStyle::Catalogue {
-        sequence: catalogue.counter(Counter::Sequence)?,
-        queue_id_limit: catalogue.counter(Counter::QueueIdLimit)?,
+        sequence: counters.sequence,
+        queue_id_limit: counters.queue_id_limit,
+        definitions_lsn: counters.definitions_lsn.0,
     };
+    let catalogue = &shared.catalogue;
     let path = data_dir.join(FILE);
     let before = data_dir.join(FILE_BEFORE);
     match fs::rename(&path, &before) {
@@ -74,20 +82,24 @@ pub(super) fn export(catalogue: &Catalogue, data_dir: &Path) -> Result<(), Store
     })
 }
 
-/// The counters of an export: commits and the limit of queue ids. `None` if there is no such file or its
-/// first line cannot be read.
-pub(super) fn counters(path: &Path) -> Option<(u64, u64)> {
+/// The counters of an export; it has no others than these three. `None` if there is no such file or its first line
+/// cannot be read.
+pub(super) fn counters(path: &Path) -> Option<Counters> {
     let mut line = String::new();
     io::BufReader::new(fs::File::open(path).ok()?)
+        .take(FIRST_LINE_BYTES_MAX)
         .read_line(&mut line)
         .ok()?;
     let line = line.trim_end().trim_end_matches(',');
     let header: Json = serde_json::from_str(&format!("{line}}}")).ok()?;
     let counters = header.get("haremq_catalogue")?;
-    Some((
-        counters.get("sequence")?.as_u64()?,
-        counters.get("queue_id_limit")?.as_u64()?,
-    ))
+    Some(Counters {
+        sequence: counters.get("sequence")?.as_u64()?,
+        queue_id_limit: counters.get("queue_id_limit")?.as_u64()?,
+        // Exports of before there was a journal have none.
+        definitions_lsn: Lsn(counters.get("lsn").and_then(Json::as_u64).unwrap_or(0)),
+        ..Counters::default()
+    })
 }
 
 /// The exports of a data folder, the newest first.

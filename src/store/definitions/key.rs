@@ -34,6 +34,9 @@ pub(super) enum Kind {
     Policy = 8,
     Parameter = 9,
     GlobalParameter = 10,
+    /// Not a definition: see `message_rows.rs`, as the next.
+    Segment = 11,
+    QueueState = 12,
 }
 
 impl Kind {
@@ -62,6 +65,9 @@ impl Kind {
         Self::GlobalParameter,
     ];
 
+    /// The kinds of what is noted of messages.
+    pub(super) const MESSAGES: [Self; 2] = [Self::Segment, Self::QueueState];
+
     fn from_byte(byte: u8) -> Option<Self> {
         Self::DEFINITIONS
             .into_iter()
@@ -81,6 +87,8 @@ impl Kind {
             Self::Policy => "policy",
             Self::Parameter => "parameter",
             Self::GlobalParameter => "global parameter",
+            Self::Segment => "segment of queue",
+            Self::QueueState => "state of queue",
         }
     }
 }
@@ -183,8 +191,19 @@ pub(super) fn describe(key: &[u8]) -> String {
                 .collect();
             format!("{} {}", kind.name(), names.join(" "))
         }
-        None => format!("a row with an unknown key of {} bytes", key.len()),
+        None => describe_message_row(key)
+            .unwrap_or_else(|| format!("a row with an unknown key of {} bytes", key.len())),
     }
+}
+
+/// Rows of messages have the queue's number behind the kind.
+fn describe_message_row(key: &[u8]) -> Option<String> {
+    let (kind, rest) = key.split_first()?;
+    let kind = Kind::MESSAGES
+        .into_iter()
+        .find(|known| *known as u8 == *kind)?;
+    let queue = u64::from_be_bytes(*rest.first_chunk()?);
+    Some(format!("{} {queue}", kind.name()))
 }
 
 /// A part as a name.

@@ -27,6 +27,9 @@ const HEADER_BYTES: usize = 5;
 /// Bytes that one row's value may have. RabbitMQ's definitions are far below; sled is happiest below 4 KiB.
 pub(super) const ROW_BYTES_MAX: usize = 512 * 1024;
 
+/// The same with version and checksum.
+pub(super) const SEALED_BYTES_MAX: usize = HEADER_BYTES + ROW_BYTES_MAX;
+
 #[derive(Serialize, Deserialize)]
 struct VhostValue<'a> {
     #[serde(default, skip_serializing_if = "str::is_empty")]
@@ -228,7 +231,9 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Definition, String> {
         .collect::<Vec<_>>();
     let name = |index: usize| names.get(index).cloned().ok_or("its key is too short");
     Ok(match kind {
-        Kind::State => return Err("its key is unknown".to_owned()),
+        Kind::State | Kind::Segment | Kind::QueueState => {
+            return Err("its key is unknown".to_owned());
+        }
         Kind::Vhost => {
             let value: VhostValue<'_> = parse(payload)?;
             Definition::Vhost(Vhost {

@@ -4,20 +4,25 @@
 //! answered. The broker decides what is stored: durable things alone.
 
 use std::fmt;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Weak};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
-use super::catalogue::{Catalogue, Counter};
+use super::catalogue::{Catalogue, Counters};
+use super::changes::Changes;
+use super::ids::Ids;
+use super::intake::Intake;
 use super::recovery::{self, DamagedRow, RecoveryReport};
-use super::writer::{self, Done, Job, RowChange, Shared};
+use super::replay::{Finding, Opened};
+use super::rows::{RowStore, RowWrite};
+use super::writer::{Shared, Work, Writer};
 use super::{Change, Definitions, exporter, key, row};
 use crate::model::QueueId;
+use crate::store::journal::{Journal, Lsn};
 use crate::store::probe::Probe;
 use crate::store::{DataFolder, StoreError};
 
@@ -26,7 +31,9 @@ use crate::store::{DataFolder, StoreError};
 pub struct Options {
     /// Bytes that sled may cache. The whole catalogue of a hundred thousand queues fits into the default.
     pub cache_bytes_max: u64,
-    /// Time from a change to the export of all definitions.
+    /// Time for which changes gather, safe in the journal, before they are written to the catalogue.
+    pub apply_debounce: Duration,
+    /// Time from there to the export of all definitions.
     pub export_debounce: Duration,
     /// Queue ids that are reserved by one write. After a crash those of them that were not used are lost.
     pub queue_id_block: u64,
@@ -38,6 +45,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes_max: 16 * 1024 * 1024,
+            apply_debounce: Duration::from_secs(1),
             export_debounce: Duration::from_secs(1),
             queue_id_block: 16 * 1024,
             probe: Probe::this_program(),
@@ -57,86 +65,90 @@ pub struct Loaded {
 /// The open store. Its threads end when it is closed or dropped.
 pub struct DefinitionStore {
     shared: Arc<Shared>,
-    /// `None` once it is closed. Arc, so that a reservation of queue ids can send from a completion.
-    jobs: Arc<Mutex<Option<Sender<Job>>>>,
+    journal: Arc<Journal>,
+    intake: Intake,
+    /// Changes handed in and not completed.
+    pending: Arc<AtomicU64>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     ids: Arc<Ids>,
-    recovery: Option<RecoveryReport>,
+    opened: Opened,
     /// Dropped last, so that the lock outlives every write.
-    folder: DataFolder,
+    folder: Arc<DataFolder>,
 }
 
 impl DefinitionStore {
-    /// Opens the data folder, or creates it; rebuilds a damaged catalogue.
-    ///
-    /// # Errors
-    /// The folder is in use, cannot be read or written, has another format, or is damaged beyond the export:
-    /// each its own [`StoreError`].
-    pub fn open(data_dir: &Path, options: Options) -> Result<Self, StoreError> {
-        let folder = DataFolder::open(data_dir)?;
-        let (catalogue, recovery) =
-            recovery::open(data_dir, options.cache_bytes_max, &options.probe)?;
-        let ids = Arc::new(Ids::reserve_first(&catalogue, options.queue_id_block)?);
+    /// Starts on an open catalogue whose `counters` are synced.
+    pub(super) fn start(
+        folder: Arc<DataFolder>,
+        options: &Options,
+        catalogue: Catalogue,
+        counters: Counters,
+        ids: Ids,
+        journal: Arc<Journal>,
+        opened: Opened,
+    ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
             catalogue,
             failure: Mutex::new(None),
-            pending: AtomicU64::new(0),
+            synced: Mutex::new(counters),
         });
-
-        let (jobs, received) = mpsc::channel();
+        let (work, received) = mpsc::channel();
         // One place is enough: a wake-up that finds it taken has nothing to add.
         let (wake, woken) = mpsc::sync_channel(1);
+        if opened.is_export_due {
+            let _ = wake.try_send(());
+        }
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(body)
-                .map_err(StoreError::io("start a thread for", data_dir))
+                .map_err(StoreError::io("start a thread for", folder.path()))
         };
-        if recovery.is_some() {
-            let _ = wake.try_send(());
-        }
-        let writer_shared = Arc::clone(&shared);
-        let writer = spawn(
-            "definitions",
-            Box::new(move || writer::run(&writer_shared, &received, &wake)),
-        )?;
-        let (exporter_shared, exporter_dir) = (Arc::clone(&shared), data_dir.to_owned());
+        let writer = Writer::new(
+            Arc::clone(&shared),
+            Arc::clone(&journal),
+            wake,
+            options.apply_debounce,
+        );
+        let writer = spawn("definitions", Box::new(move || writer.run(&received)))?;
+        let (exported, data_dir) = (Arc::clone(&shared), folder.path().to_owned());
+        let debounce = options.export_debounce;
         let exporter = spawn(
             "export",
-            Box::new(move || {
-                exporter::run(
-                    &exporter_shared,
-                    &exporter_dir,
-                    options.export_debounce,
-                    &woken,
-                );
-            }),
+            Box::new(move || exporter::run(&exported, &data_dir, debounce, &woken)),
         )?;
+        let intake = Intake::new(Arc::clone(&shared), Arc::clone(&journal), work);
+        // The catalogue has the first block of ids already. The journal has it before any change that names one of them,
+        // for the case that it alone is left.
+        intake.append(Changes::raise_queue_ids(counters.queue_id_limit))?;
         Ok(Self {
+            intake,
             shared,
-            jobs: Arc::new(Mutex::new(Some(jobs))),
+            journal,
+            pending: Arc::default(),
             threads: Mutex::new(vec![writer, exporter]),
-            ids,
-            recovery,
+            ids: Arc::new(ids),
+            opened,
             folder,
         })
     }
 
-    /// The data folder.
-    pub fn folder(&self) -> &DataFolder {
-        &self.folder
-    }
-
     /// What had to be rebuilt when the store was opened; the log has been told.
     pub fn recovery(&self) -> Option<&RecoveryReport> {
-        self.recovery.as_ref()
+        self.opened.report.as_ref()
     }
 
-    /// Whether this is a first start: there is no virtual host and no user.
+    /// What was found between catalogue and journal when the store was opened; the log has been told.
+    pub fn findings(&self) -> &[Finding] {
+        &self.opened.findings
+    }
+
+    /// Whether this is a first start: there is no virtual host and no user. Sees every change that was completed.
     ///
     /// # Errors
     /// The catalogue cannot be read.
     pub fn is_empty(&self) -> Result<bool, StoreError> {
+        self.catch_up()?;
         let mut is_empty = true;
         for kind in [key::Kind::Vhost, key::Kind::User] {
             self.shared
@@ -149,12 +161,13 @@ impl DefinitionStore {
         Ok(is_empty)
     }
 
-    /// Reads all definitions, each list in the order of its names. A damaged row is taken from the export if
+    /// Reads all definitions, each list in the order of its names. Sees every change that was completed. A damaged row is taken from the export if
     /// it is there, and left out if not; both are logged and told.
     ///
     /// # Errors
     /// The catalogue cannot be read.
     pub fn load(&self) -> Result<Loaded, StoreError> {
+        self.catch_up()?;
         let mut loaded = Loaded::default();
         let mut damaged = Vec::new();
         for kind in key::Kind::DEFINITIONS {
@@ -204,8 +217,14 @@ impl DefinitionStore {
         self.apply_and_wait(restored)
     }
 
-    /// Queues a change and returns at once; `done` is called exactly once, on the writer's thread, when the
-    /// change is synced or has failed. Changes are made in the order of their calls.
+    /// Writes what was completed to the catalogue, and waits for it. After a failure of the journal, too: it may still be
+    /// read what was stored before.
+    fn catch_up(&self) -> Result<(), StoreError> {
+        self.intake.ask(|answer| Work::CatchUp { answer })
+    }
+
+    /// Appends a change to the journal and returns at once; `done` is called exactly once, when the change is synced or has
+    /// failed, on the journal's thread or within this call. Changes are made in the order of their calls.
     pub fn apply(
         &self,
         change: Change,
@@ -216,21 +235,20 @@ impl DefinitionStore {
 
     /// As [`DefinitionStore::apply`], for changes that are made together or not at all.
     ///
-    /// The queue of changes is bounded by who calls: a channel waits for the answer to its command before
-    /// it sends the next.
+    /// What waits for the journal is bounded by who calls: a channel waits for the answer to its command before it sends
+    /// the next.
     pub fn apply_all(
         &self,
         changes: Vec<Change>,
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
-        let shared = Arc::clone(&self.shared);
-        shared.pending.fetch_add(1, Ordering::AcqRel);
+        let pending = Pending::one_of(&self.pending);
         let done = move |result| {
             done(result);
-            shared.pending.fetch_sub(1, Ordering::AcqRel);
+            drop(pending);
         };
-        match changes.iter().map(RowChange::encode).collect() {
-            Ok(rows) => send(&self.jobs, rows, Box::new(done)),
+        match Changes::encode(&changes) {
+            Ok(changes) => self.intake.submit(changes, Box::new(done)),
             Err(error) => done(Err(error)),
         }
     }
@@ -238,7 +256,7 @@ impl DefinitionStore {
     /// Whether every change handed in so far is synced, or has failed. When it is not, an empty
     /// [`DefinitionStore::apply_all`] completes after the changes before it.
     pub fn is_settled(&self) -> bool {
-        self.shared.pending.load(Ordering::Acquire) == 0
+        self.pending.load(Ordering::Acquire) == 0
     }
 
     /// Makes changes and waits until they are synced: for start-up and tools, never for a task of the
@@ -259,58 +277,74 @@ impl DefinitionStore {
     ///
     /// Returns at once, except when thousands of ids were taken within the time of one sync.
     pub fn allocate_queue_id(&self) -> QueueId {
-        QueueId(Ids::take(&self.ids, &self.jobs))
+        QueueId(self.ids.take(&self.intake))
     }
 
     /// Why nothing is stored any more, if so.
     pub fn failed(&self) -> Option<StoreError> {
-        self.shared.failure.lock().clone()
+        self.intake.failure()
     }
 
-    /// Commits that were synced since the store was opened.
+    /// Commits of the catalogue that were synced since the store was opened.
     pub fn commits(&self) -> u64 {
         self.shared.catalogue.commits()
     }
 
-    /// Writes what is queued, exports, and ends the threads. Later changes fail with
-    /// [`StoreError::Closed`]. Dropping the store does the same without telling of errors.
+    /// Takes no change from now on: later ones fail with [`StoreError::Closed`]. What was taken is stored.
+    pub(in crate::store) fn stop(&self) {
+        self.intake.close();
+    }
+
+    /// Writes what is in the journal, exports, and ends the threads; the first call alone does. `clean_end` is where a journal
+    /// has ended that was closed after [`DefinitionStore::stop`], and marks the end of a clean stop. Dropping the store does the
+    /// same without a mark, and without telling of errors.
     ///
     /// # Errors
     /// An earlier failure, or one of the export.
-    pub fn close(&self) -> Result<(), StoreError> {
-        let was_open = self.jobs.lock().is_some();
-        if !was_open {
+    pub(in crate::store) fn close(&self, clean_end: Option<Lsn>) -> Result<(), StoreError> {
+        self.intake.close();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        if threads.is_empty() {
             return Ok(());
         }
-        if self.failed().is_none() {
-            // Unused ids go back, so that only crashes use them up.
-            let (key, value) = Counter::QueueIdLimit.row(self.ids.close());
-            let (done, outcome) = mpsc::sync_channel(1);
-            send(
-                &self.jobs,
-                vec![RowChange::Put { key, value }],
-                Box::new(move |result| {
-                    let _ = done.send(result);
-                }),
-            );
-            outcome.recv().unwrap_or(Err(StoreError::Closed))?;
-        }
-        self.jobs.lock().take();
-        for thread in self.threads.lock().drain(..) {
+        let flushed = match clean_end {
+            Some(_) => Ok(()),
+            None => self.journal.flush(),
+        };
+        // Unused ids go back, so that only crashes use them up.
+        let queue_id_limit = self.ids.close();
+        let finished = self.intake.ask(|answer| Work::Finish {
+            queue_id_limit,
+            clean_end: clean_end.filter(|_| self.failed().is_none()),
+            answer,
+        });
+        self.intake.end();
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the definitions store had panicked");
             }
         }
-        match self.failed() {
-            Some(failure) => Err(failure),
-            None => exporter::export(&self.shared.catalogue, self.folder.path()),
+        if let Some(failure) = self.failed() {
+            return Err(failure);
         }
+        flushed.and(finished)?;
+        exporter::export(&self.shared, self.folder.path())
+    }
+}
+
+impl RowStore for DefinitionStore {
+    fn commit(&self, writes: Vec<RowWrite>, checkpoint: Lsn) -> Result<(), StoreError> {
+        self.intake.ask(|answer| Work::Rows {
+            writes,
+            checkpoint,
+            answer,
+        })
     }
 }
 
 impl Drop for DefinitionStore {
     fn drop(&mut self) {
-        if let Err(error) = self.close() {
+        if let Err(error) = self.close(None) {
             tracing::error!(%error, "the definitions store could not be closed cleanly");
         }
     }
@@ -320,19 +354,24 @@ impl fmt::Debug for DefinitionStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DefinitionStore")
             .field("folder", &self.folder)
-            .field("recovery", &self.recovery)
+            .field("opened", &self.opened)
             .finish_non_exhaustive()
     }
 }
 
-fn send(jobs: &Mutex<Option<Sender<Job>>>, rows: Vec<RowChange>, done: Done) {
-    let job = Job { rows, done };
-    let unsent = match &*jobs.lock() {
-        Some(sender) => sender.send(job).err().map(|error| error.0),
-        None => Some(job),
-    };
-    if let Some(job) = unsent {
-        (job.done)(Err(StoreError::Closed));
+/// Counts one change for as long as it lives, whatever becomes of its completion.
+struct Pending(Arc<AtomicU64>);
+
+impl Pending {
+    fn one_of(count: &Arc<AtomicU64>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -368,88 +407,6 @@ fn sort(definitions: &mut Definitions) {
     definitions
         .global_parameters
         .sort_by(|a, b| a.name.cmp(&b.name));
-}
-
-/// Queue ids: handed out from blocks that are reserved on disk first.
-struct Ids {
-    state: Mutex<IdState>,
-    raised: Condvar,
-    block: u64,
-}
-
-struct IdState {
-    next: u64,
-    /// Ids below this are reserved.
-    limit: u64,
-    is_reserving: bool,
-    /// Nothing is stored any more, so there is nothing left to reserve.
-    is_stopped: bool,
-}
-
-impl Ids {
-    fn reserve_first(catalogue: &Catalogue, block: u64) -> Result<Self, StoreError> {
-        // Ids begin at 1, so that 0 can mean none.
-        let next = catalogue.counter(Counter::QueueIdLimit)?.max(1);
-        let limit = next + block.max(2);
-        let mut batch = sled::Batch::default();
-        let (key, value) = Counter::QueueIdLimit.row(limit);
-        batch.insert(key, value);
-        catalogue.commit(batch)?;
-        Ok(Self {
-            state: Mutex::new(IdState {
-                next,
-                limit,
-                is_reserving: false,
-                is_stopped: false,
-            }),
-            raised: Condvar::new(),
-            block: block.max(2),
-        })
-    }
-
-    fn take(self: &Arc<Self>, jobs: &Arc<Mutex<Option<Sender<Job>>>>) -> u64 {
-        let mut state = self.state.lock();
-        loop {
-            if state.limit - state.next.min(state.limit) <= self.block / 2
-                && !state.is_reserving
-                && !state.is_stopped
-            {
-                state.is_reserving = true;
-                let raised = state.limit + self.block;
-                // A store that is closed answers within the call, and the answer takes the lock.
-                parking_lot::MutexGuard::unlocked(&mut state, || self.reserve(raised, jobs));
-            }
-            if state.next < state.limit || state.is_stopped {
-                let id = state.next;
-                state.next += 1;
-                return id;
-            }
-            self.raised.wait(&mut state);
-        }
-    }
-
-    fn reserve(self: &Arc<Self>, raised: u64, jobs: &Mutex<Option<Sender<Job>>>) {
-        let (key, value) = Counter::QueueIdLimit.row(raised);
-        let ids: Weak<Self> = Arc::downgrade(self);
-        let done: Done = Box::new(move |result| {
-            let Some(ids) = ids.upgrade() else { return };
-            let mut state = ids.state.lock();
-            state.is_reserving = false;
-            match result {
-                Ok(()) => state.limit = raised,
-                Err(_) => state.is_stopped = true,
-            }
-            ids.raised.notify_all();
-        });
-        send(jobs, vec![RowChange::Put { key, value }], done);
-    }
-
-    /// Stops reserving; gives the first id that was never handed out.
-    fn close(&self) -> u64 {
-        let mut state = self.state.lock();
-        state.is_stopped = true;
-        state.next
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, syncfs};
@@ -11,6 +11,9 @@ use super::{Access, Disk, DiskFile};
 
 /// Permissions of the files: they hold messages.
 const FILE_MODE: u32 = 0o600;
+
+/// Permissions of the folders.
+const FOLDER_MODE: u32 = 0o750;
 
 /// Files and folders of the system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +32,10 @@ impl Disk for RealDisk {
     }
 
     fn make_folder(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(FOLDER_MODE)
+            .create(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -161,6 +161,11 @@ impl Files {
         }
     }
 
+    /// Files in use.
+    pub(super) fn count(&self) -> usize {
+        self.known.lock().files.len()
+    }
+
     /// The sealed files, the oldest first.
     pub(super) fn sealed(&self) -> Vec<SealedFile> {
         let known = self.known.lock();

@@ -464,6 +464,11 @@ impl Journal {
         &self.shared.blobs
     }
 
+    /// Files that are in use: the current one, and those that no checkpoint has emptied yet.
+    pub fn files(&self) -> usize {
+        self.shared.files.count()
+    }
+
     /// Files that are full and synced, the oldest first.
     pub fn sealed(&self) -> Vec<SealedFile> {
         self.shared.files.sealed()

@@ -52,6 +52,20 @@ pub struct Recovered {
     pub(super) next: FileHeader,
 }
 
+impl Recovered {
+    /// Lets the journal go on behind `lsn`, if it does not anyway: somebody knows of records up to there, which are lost. Their
+    /// places are not given again. Gives the place at which it goes on, which is the report's end from now on.
+    pub fn go_on_behind(&mut self, lsn: Lsn) -> Lsn {
+        if lsn > self.next.start
+            && let Some(start) = lsn.0.checked_next_multiple_of(BLOCK_BYTES)
+        {
+            self.next.start = Lsn(start);
+            self.report.end = Lsn(start);
+        }
+        self.next.start
+    }
+}
+
 /// Is handed each record: its place, its bytes in the journal, what it says, its body.
 pub type Visit<'a> = dyn FnMut(Lsn, u32, Content<'_>, &[u8]) + 'a;
 
@@ -103,7 +117,8 @@ pub fn replay(
         end: from,
         number: 0,
     };
-    if files.is_empty() && from > Lsn(0) && clean_end != Some(from) {
+    let known_end = clean_end.unwrap_or_default();
+    if files.is_empty() && from.max(known_end) > Lsn(0) && clean_end != Some(from) {
         replay.note(ReplayCase::MissingFile {
             from,
             to: clean_end,

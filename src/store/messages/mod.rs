@@ -10,6 +10,9 @@
 
 mod adoption;
 mod blobs;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod fixtures;
 mod inspection;
 mod options;
 mod owners;

@@ -35,6 +35,11 @@ impl Owners {
         self.0.write().remove(&id);
     }
 
+    /// All queues that have an owner.
+    pub fn ids(&self) -> Vec<QueueId> {
+        self.0.read().keys().copied().collect()
+    }
+
     /// What `act` makes of a queue's log; `None` if the queue is gone.
     pub fn with_log<T>(&self, id: QueueId, act: impl FnOnce(&mut QueueLog) -> T) -> Option<T> {
         let owner: Arc<dyn LogOwner> = self.0.read().get(&id)?.upgrade()?;

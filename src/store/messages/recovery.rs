@@ -239,7 +239,7 @@ impl MessageRecovery {
         options: MessageOptions,
     ) -> Result<Arc<MessageStore>, StoreError> {
         let is_rebuilt = self.checkpoint == Lsn::default();
-        let end = journal.append().end();
+        let end = journal.end();
         let mut writes = Vec::new();
         for queue in self.queues.values_mut() {
             adopt(&self.files, &self.quarantine, queue, is_rebuilt)?;

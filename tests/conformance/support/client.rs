@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use haremq::broker::registry::ConnectionControl;
@@ -231,6 +232,7 @@ impl Client {
                 .handle_bytes(now, &self.input, &mut self.executor);
             self.input.drain(..taken);
             self.session.end_burst(now, &mut self.executor);
+            self.await_store(now);
             if self.is_reading {
                 self.drain_inbox(now);
                 self.read();
@@ -238,8 +240,26 @@ impl Client {
             if !self.session.channels().any(|channel| channel.is_waiting) {
                 break;
             }
-            let event = self.events.recv_timeout(STORE_TIME_MAX).unwrap();
-            self.handle_event(now, event);
+            // The answer to a basic.get that was read from the disk is in the inbox.
+            if self
+                .inbox
+                .poll_ready(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+            {
+                let event = self.events.recv_timeout(STORE_TIME_MAX).unwrap();
+                self.handle_event(now, event);
+            }
+        }
+    }
+
+    /// Waits for what the disk owes this broker: messages to be read, publishes to be synced.
+    fn await_store(&mut self, now: Now) {
+        if self.executor.has_unsynced() || self.broker.has_loads() {
+            // A journal that failed has told those who wait.
+            let _ = self.broker.settle();
+        }
+        if self.executor.poll_synced(Waker::noop()) {
+            self.session.end_burst(now, &mut self.executor);
         }
     }
 
@@ -280,7 +300,7 @@ impl Client {
     }
 
     fn drain_inbox(&mut self, now: Now) {
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         while self.inbox.poll_ready(&mut cx).is_ready() {
             let mut events = Vec::new();
             let bytes = self.inbox.drain(&mut events);
@@ -290,6 +310,13 @@ impl Client {
                         if let Err(delivery) = self.session.handle_delivery(now, delivery) {
                             self.give_back(&delivery);
                         }
+                    }
+                    InboxEvent::Got { channel, got, .. } => {
+                        let reply = Ok(Reply::Got(got));
+                        let is_awaited =
+                            self.session
+                                .handle_reply(now, channel, reply, &mut self.executor);
+                        assert!(is_awaited);
                     }
                     InboxEvent::ConsumerCancelled { channel, consumer } => {
                         self.session.handle_consumer_cancelled(channel, consumer);

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use haremq::config::Settings;
 use haremq::model::{Now, Refusal};
 use haremq::server;
 use haremq::session::SessionSettings;
-use haremq::store::definitions::{DefinitionStore, Options};
+use haremq::store::journal::JournalOptions;
 use haremq::store::probe::Probe;
+use haremq::store::{Options, Store, definitions};
 
 use super::Client;
 
@@ -45,11 +47,11 @@ impl Node {
     }
 
     fn start_from(change: impl FnOnce(&mut Settings), definitions: Option<&str>) -> Self {
-        // In memory where there is such a folder: what a test waits for most are syncs of definitions.
-        let folder = tempfile::tempdir_in("/dev/shm")
-            .or_else(|_| tempfile::tempdir())
-            .unwrap();
+        let folder = new_folder();
         let mut settings = Settings::defaults();
+        if let Ok(bytes) = std::env::var("HAREMQ_TEST_CACHE_BYTES") {
+            settings.store.cache_bytes_max = bytes.parse().unwrap();
+        }
         change(&mut settings);
         if let Some(json) = definitions {
             // Definitions that are there at the first start bring their own users: guest is made before.
@@ -144,6 +146,25 @@ impl Node {
         self.broker = Some(open(&self.folder, &self.settings));
     }
 
+    /// The node as it is after its process was killed at this moment: another one, on a copy of the folder. What clients
+    /// were not told of may be there or not.
+    pub fn killed(&self) -> Self {
+        let folder = new_folder();
+        copy(
+            &self.folder.path().join("data"),
+            &folder.path().join("data"),
+        );
+        let mut settings = self.settings.clone();
+        settings.load_definitions = None;
+        Self {
+            session: Arc::clone(&self.session),
+            broker: Some(open(&folder, &settings)),
+            folder,
+            settings,
+            clock: Rc::new(Cell::new(self.now())),
+        }
+    }
+
     /// Puts changed settings to use, as SIGHUP does.
     pub fn reconfigure(&mut self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.settings);
@@ -205,6 +226,7 @@ impl Node {
             memory_limit_bytes: 1000,
             disk_free_bytes: Some(if is_disk_low { 0 } else { 1000 }),
             disk_limit_bytes: 100,
+            is_journal_full: false,
             hysteresis_percent: 0,
         };
         if self.broker().alarms().judge(&reading) {
@@ -218,17 +240,48 @@ impl Node {
     }
 }
 
+/// In memory where there is such a folder: what a test waits for most are syncs.
+fn new_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            match std::fs::copy(entry.path(), target) {
+                // A file that is written anew has another name for a moment.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied.unwrap()),
+            }
+        }
+    }
+}
+
 fn open(folder: &tempfile::TempDir, settings: &Settings) -> Arc<Broker> {
     let options = Options {
-        probe: Probe::InProcess,
-        cache_bytes_max: 1024 * 1024,
+        definitions: definitions::Options {
+            probe: Probe::InProcess,
+            cache_bytes_max: 1024 * 1024,
+            ..definitions::Options::default()
+        },
+        journal: JournalOptions {
+            file_bytes: 1024 * 1024,
+            ..JournalOptions::default()
+        },
         ..Options::default()
     };
-    let store = DefinitionStore::open(&folder.path().join("data"), options).unwrap();
+    let store = Store::open(&folder.path().join("data"), options).unwrap();
     let (broker, report) = Broker::start(
         server::broker_settings(settings),
         Arc::new(Directory::new(server::auth_settings(settings))),
-        Arc::new(store),
+        store,
         &server::first_boot(settings),
         settings.load_definitions.as_deref(),
     )

@@ -122,8 +122,12 @@ pub(in crate::store::definitions) enum ExportStyle<'a> {
         header: &'a ExportHeader,
         vhost: Option<&'a str>,
     },
-    /// The catalogue's own: everything, with queue numbers and argument types, and these two counters.
-    Catalogue { sequence: u64, queue_id_limit: u64 },
+    /// The catalogue's own: everything, with queue numbers and argument types, and these counters.
+    Catalogue {
+        sequence: u64,
+        queue_id_limit: u64,
+        definitions_lsn: u64,
+    },
 }
 
 /// Writes RabbitMQ's definitions document, of everything or of one virtual host. What RabbitMQ does not
@@ -186,9 +190,15 @@ fn top(style: ExportStyle<'_>) -> Vec<(&'static str, Json)> {
         ExportStyle::Catalogue {
             sequence,
             queue_id_limit,
+            definitions_lsn,
         } => vec![(
             CATALOGUE,
-            json!({"version": 1, "sequence": sequence, "queue_id_limit": queue_id_limit}),
+            json!({
+                "version": 1,
+                "sequence": sequence,
+                "queue_id_limit": queue_id_limit,
+                "lsn": definitions_lsn,
+            }),
         )],
         ExportStyle::Rabbit { header, vhost } => {
             let mut top = vec![

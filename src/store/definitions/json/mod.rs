@@ -22,8 +22,8 @@ pub use export::{ExportHeader, export};
 pub(super) use export::{ExportStyle, Section, Source, write};
 pub use plan::ImportPlan;
 
-use super::{Change, Definition, DefinitionStore, Options};
-use crate::store::StoreError;
+use super::{Change, Definition, DefinitionStore};
+use crate::store::{Options, Store, StoreError};
 
 /// Bytes of a definitions file that are read.
 pub const DOCUMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -130,8 +130,8 @@ pub fn offline_import(file: &Path, data_dir: &Path) -> Result<ImportReport, Impo
     let json = read_document(file)?;
     // A bad document must not leave a new data folder behind.
     Document::parse(&json, None)?;
-    let store = DefinitionStore::open(data_dir, Options::default())?;
-    let report = import(&store, &json, None)?;
+    let store = Store::open(data_dir, Options::default())?;
+    let report = import(&store.definitions, &json, None)?;
     store.close()?;
     Ok(report)
 }

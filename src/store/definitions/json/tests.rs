@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::auth::HashingAlgorithm;
 use crate::model::QueueId;
-use crate::store::definitions::{Definitions, Exchange};
+use crate::store::definitions::{self, Definitions, Exchange};
+use crate::store::journal::JournalOptions;
 use crate::store::probe::Probe;
 
 const FILES: [(&str, &str); 3] = [
@@ -70,12 +73,19 @@ fn exported(definitions: &Definitions, vhost: Option<&str>) -> Vec<u8> {
     out
 }
 
-fn open(dir: &Path) -> DefinitionStore {
+fn open(dir: &Path) -> Arc<Store> {
     let options = Options {
-        probe: Probe::InProcess,
+        definitions: definitions::Options {
+            probe: Probe::InProcess,
+            ..definitions::Options::default()
+        },
+        journal: JournalOptions {
+            file_bytes: 1024 * 1024,
+            ..JournalOptions::default()
+        },
         ..Options::default()
     };
-    DefinitionStore::open(dir, options).unwrap()
+    Store::open(dir, options).unwrap()
 }
 
 #[test]
@@ -497,7 +507,7 @@ fn an_import_into_a_store_is_all_or_nothing_and_keeps_transient_things_out() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let text = FILES[0].1.as_bytes();
-    let report = import(&store, text, None).unwrap();
+    let report = import(&store.definitions, text, None).unwrap();
     assert_eq!(report.changed, 21);
     assert_eq!(report.transient.len(), 2);
     assert!(
@@ -506,18 +516,18 @@ fn an_import_into_a_store_is_all_or_nothing_and_keeps_transient_things_out() {
             .starts_with("21 definitions imported, 0 were there already\n2 transient"),
         "{report}"
     );
-    let before = store.load().unwrap().definitions;
+    let before = store.definitions.load().unwrap().definitions;
     assert_eq!(before.queues.len(), 2);
 
-    let again = import(&store, text, None).unwrap();
+    let again = import(&store.definitions, text, None).unwrap();
     assert_eq!((again.changed, again.unchanged), (0, 21));
 
     let bad = json!({
         "users": [{"name": "new", "tags": ""}],
         "queues": [{"vhost": "nowhere", "name": "q"}],
     });
-    assert!(import(&store, bad.to_string().as_bytes(), None).is_err());
-    assert_eq!(store.load().unwrap().definitions, before);
+    assert!(import(&store.definitions, bad.to_string().as_bytes(), None).is_err());
+    assert_eq!(store.definitions.load().unwrap().definitions, before);
 }
 
 #[test]
@@ -540,5 +550,8 @@ fn an_offline_import_of_a_bad_file_leaves_no_data_folder() {
         offline_import(&file, &data),
         Err(ImportError::Store(StoreError::FolderInUse { .. }))
     ));
-    assert_eq!(store.load().unwrap().definitions.queues.len(), 3);
+    assert_eq!(
+        store.definitions.load().unwrap().definitions.queues.len(),
+        3
+    );
 }

@@ -3,18 +3,22 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::auth::{Permission, User};
 use crate::model::Name;
 use crate::protocol::FieldTable;
+use crate::store::definitions::catalogue::Counter;
 use crate::store::definitions::row::tests::samples;
 use crate::store::definitions::{
     Binding, DefinitionKey, DestinationKind, Queue, Vhost, VhostLimits,
 };
+use crate::store::journal::JournalOptions;
 use crate::store::probe::check_store;
+use crate::store::{self, Store};
 
 fn options() -> Options {
     Options {
@@ -25,8 +29,38 @@ fn options() -> Options {
     }
 }
 
-fn open(dir: &Path) -> DefinitionStore {
-    DefinitionStore::open(dir, options()).unwrap()
+/// The definitions of an open data folder.
+#[derive(Debug)]
+struct Opened(Arc<Store>);
+
+impl Deref for Opened {
+    type Target = DefinitionStore;
+
+    fn deref(&self) -> &DefinitionStore {
+        &self.0.definitions
+    }
+}
+
+impl Opened {
+    fn close(&self) -> Result<(), StoreError> {
+        self.0.close()
+    }
+}
+
+fn try_open(dir: &Path, definitions: Options) -> Result<Opened, StoreError> {
+    let options = store::Options {
+        definitions,
+        journal: JournalOptions {
+            file_bytes: 64 * 1024,
+            ..JournalOptions::default()
+        },
+        ..store::Options::default()
+    };
+    Store::open(dir, options).map(Opened)
+}
+
+fn open(dir: &Path) -> Opened {
+    try_open(dir, options()).unwrap()
 }
 
 fn queue(id: u64, name: &str) -> Queue {
@@ -41,11 +75,20 @@ fn queue(id: u64, name: &str) -> Queue {
     }
 }
 
-fn queue_names(store: &DefinitionStore) -> Vec<String> {
+fn queue_names(store: &Opened) -> Vec<String> {
     let loaded = store.load().unwrap();
     assert_eq!(loaded.damaged, []);
     let queues = loaded.definitions.queues.iter();
     queues.map(|queue| queue.name.to_string()).collect()
+}
+
+/// Waits for what another thread does soon.
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "no {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What a kill -9 at this moment would leave: the files as they are, without anything that is in memory.
@@ -110,19 +153,14 @@ fn what_was_completed_is_there_after_a_kill() {
 }
 
 #[test]
-fn changes_that_gather_share_one_sync_and_each_is_answered() {
+fn changes_that_gather_share_one_commit_and_each_is_answered() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+    let patient = Options {
+        apply_debounce: Duration::from_secs(3600),
+        ..options()
+    };
+    let store = try_open(dir.path(), patient).unwrap();
     let before = store.commits();
-    // The completion of the first change holds the writer until all the others are queued.
-    let (release, held) = mpsc::channel::<()>();
-    let (enter, entered) = mpsc::channel::<()>();
-    store.apply(queue(0, "first").into(), move |result| {
-        result.unwrap();
-        enter.send(()).unwrap();
-        held.recv().unwrap();
-    });
-    entered.recv().unwrap();
     let answered = Arc::new(AtomicUsize::new(0));
     for number in 1..=1000 {
         let answered = Arc::clone(&answered);
@@ -131,20 +169,54 @@ fn changes_that_gather_share_one_sync_and_each_is_answered() {
             answered.fetch_add(1, Ordering::SeqCst);
         });
     }
-    release.send(()).unwrap();
     store.apply_and_wait(vec![]).unwrap();
     assert_eq!(answered.load(Ordering::SeqCst), 1000);
-    let commits = store.commits() - before;
-    assert!((2..=3).contains(&commits), "{commits}");
-    assert_eq!(queue_names(&store).len(), 1001);
+    wait_until("completion has ended", || store.is_settled());
+    // The answers rest on the journal alone.
+    assert_eq!(store.commits(), before);
+    assert_eq!(queue_names(&store).len(), 1000);
+    assert_eq!(store.commits(), before + 1);
 }
 
 #[test]
-fn a_completion_that_panics_does_not_stop_the_writer() {
+fn very_many_changes_do_not_wait_for_the_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    let patient = Options {
+        apply_debounce: Duration::from_secs(3600),
+        ..options()
+    };
+    let store = try_open(dir.path(), patient).unwrap();
+    let before = store.commits();
+    let delete = Change::Delete(DefinitionKey::GlobalParameter { name: "g".into() });
+    store.apply_and_wait(vec![delete.clone(); 5000]).unwrap();
+    store.apply_and_wait(vec![delete; 5000]).unwrap();
+    // The next one finds that the two before it are many, and synced.
+    store
+        .apply_and_wait(vec![queue(20_000, "last").into()])
+        .unwrap();
+    wait_until("commit came", || store.commits() > before);
+}
+
+#[test]
+fn changes_reach_the_catalogue_without_being_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let hasty = Options {
+        apply_debounce: Duration::from_millis(1),
+        ..options()
+    };
+    let store = try_open(dir.path(), hasty).unwrap();
+    let before = store.commits();
+    store.apply_and_wait(vec![queue(1, "a").into()]).unwrap();
+    wait_until("commit came", || store.commits() > before);
+}
+
+#[test]
+fn a_completion_that_panics_stops_nothing_and_counts_as_settled() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     store.apply(queue(1, "a").into(), |_| panic!("as the test wants"));
     store.apply_and_wait(vec![queue(2, "b").into()]).unwrap();
+    wait_until("completion has ended", || store.is_settled());
     assert_eq!(queue_names(&store), ["a", "b"]);
 }
 
@@ -246,20 +318,20 @@ fn queue_ids_are_never_given_out_twice() {
         queue_id_block: 4,
         ..options()
     };
-    let store = DefinitionStore::open(dir.path(), small.clone()).unwrap();
+    let store = try_open(dir.path(), small.clone()).unwrap();
     let first: Vec<_> = (0..100).map(|_| store.allocate_queue_id().0).collect();
     assert_eq!(first, (1..=100).collect::<Vec<_>>());
 
     // Killed: the reserved ones are lost, none comes again.
     let copy = killed_copy(dir.path());
-    let killed = DefinitionStore::open(copy.path(), small.clone()).unwrap();
+    let killed = try_open(copy.path(), small.clone()).unwrap();
     let after_kill = killed.allocate_queue_id().0;
     assert!((101..=112).contains(&after_kill), "{after_kill}");
 
     // Closed: nothing is lost.
     store.close().unwrap();
     drop(store);
-    let store = DefinitionStore::open(dir.path(), small).unwrap();
+    let store = try_open(dir.path(), small).unwrap();
     assert_eq!(store.allocate_queue_id().0, 101);
 }
 
@@ -277,7 +349,7 @@ fn a_folder_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _store = open(dir.path());
     assert!(matches!(
-        DefinitionStore::open(dir.path(), options()),
+        try_open(dir.path(), options()),
         Err(StoreError::FolderInUse { .. })
     ));
 }
@@ -285,7 +357,7 @@ fn a_folder_in_use_is_refused() {
 #[test]
 fn the_export_follows_a_change() {
     let dir = tempfile::tempdir().unwrap();
-    let store = DefinitionStore::open(
+    let store = try_open(
         dir.path(),
         Options {
             export_debounce: Duration::from_millis(1),
@@ -295,11 +367,7 @@ fn the_export_follows_a_change() {
     .unwrap();
     store.apply_and_wait(vec![queue(1, "a").into()]).unwrap();
     let path = dir.path().join(exporter::FILE);
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while exporter::counters(&path).is_none() {
-        assert!(std::time::Instant::now() < deadline, "no export came");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("export came", || exporter::counters(&path).is_some());
 }
 
 /// The other half of [`child_probe`]: checks the folder in the last argument, if there is one.
@@ -341,7 +409,7 @@ fn filled() -> tempfile::TempDir {
 }
 
 fn assert_rebuilt(dir: &Path, expected: &Definitions) {
-    let store = DefinitionStore::open(dir, child_probe()).unwrap();
+    let store = try_open(dir, child_probe()).unwrap();
     let report = store.recovery().expect("nothing was found to be damaged");
     assert_eq!(report.rebuilt_from, Some(dir.join(exporter::FILE)));
     assert!(report.set_aside.as_ref().unwrap().is_dir());
@@ -351,7 +419,7 @@ fn assert_rebuilt(dir: &Path, expected: &Definitions) {
     assert!(store.allocate_queue_id() > highest);
     store.close().unwrap();
     drop(store);
-    let again = DefinitionStore::open(dir, child_probe()).unwrap();
+    let again = try_open(dir, child_probe()).unwrap();
     assert!(again.recovery().is_none());
     assert_eq!(again.load().unwrap().definitions, *expected);
 }
@@ -359,7 +427,7 @@ fn assert_rebuilt(dir: &Path, expected: &Definitions) {
 #[test]
 fn a_sound_catalogue_passes_the_trial() {
     let dir = filled();
-    let store = DefinitionStore::open(dir.path(), child_probe()).unwrap();
+    let store = try_open(dir.path(), child_probe()).unwrap();
     assert!(store.recovery().is_none());
     assert_eq!(store.load().unwrap().definitions.queues.len(), 1001);
 }
@@ -396,7 +464,7 @@ fn flipped_bytes_never_lose_a_definition() {
         let at = (length * (2 * step + 1) / 16) as usize;
         bytes[at] ^= 0x10;
         fs::write(&path, bytes).unwrap();
-        let store = DefinitionStore::open(copy.path(), child_probe()).unwrap();
+        let store = try_open(copy.path(), child_probe()).unwrap();
         assert_eq!(
             store.load().unwrap().definitions,
             expected,
@@ -437,7 +505,7 @@ fn damage_beyond_both_exports_is_refused_and_nothing_is_moved() {
         fs::write(file, "x").unwrap();
     }
     fs::write(dir.path().join("meta/db"), [7; 4096]).unwrap();
-    let error = DefinitionStore::open(dir.path(), child_probe()).unwrap_err();
+    let error = try_open(dir.path(), child_probe()).unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     assert_eq!(fs::read(dir.path().join("meta/db")).unwrap(), [7; 4096]);
 }
@@ -451,7 +519,7 @@ fn an_empty_catalogue_beside_unreadable_exports_is_refused_too() {
     }
     fs::remove_dir_all(dir.path().join("meta")).unwrap();
     fs::create_dir(dir.path().join("meta")).unwrap();
-    let error = DefinitionStore::open(dir.path(), child_probe()).unwrap_err();
+    let error = try_open(dir.path(), child_probe()).unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
 
@@ -493,6 +561,37 @@ fn a_damaged_row_is_taken_from_the_export_or_left_out() {
     assert_eq!(loaded.definitions.queues.len(), 1001);
     let again = store.load().unwrap();
     assert_eq!(again.damaged.len(), 1);
+}
+
+#[test]
+fn a_damaged_counter_is_damage_of_the_catalogue() {
+    let dir = filled();
+    let expected = open(dir.path()).load().unwrap().definitions;
+    let catalogue = Catalogue::open(&dir.path().join("meta"), 1 << 20).unwrap();
+    let mut batch = sled::Batch::default();
+    batch.insert(Counter::Checkpoint.key(), &b"\x01damaged"[..]);
+    catalogue.commit(batch).unwrap();
+    drop(catalogue);
+    assert_rebuilt(dir.path(), &expected);
+}
+
+#[test]
+fn an_export_tells_up_to_where_in_the_journal_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.apply_and_wait(vec![queue(1, "a").into()]).unwrap();
+    let end = store.0.journal().append().end();
+    store.close().unwrap();
+    let exported = exporter::counters(&dir.path().join(exporter::FILE)).unwrap();
+    assert!(exported.definitions_lsn >= end);
+    assert_eq!(
+        exported,
+        Counters {
+            clean_end: None,
+            checkpoint: Lsn(0),
+            ..*store.shared.synced.lock()
+        }
+    );
 }
 
 #[test]
@@ -541,10 +640,9 @@ fn after_a_failure_nothing_more_is_accepted() {
     };
     *store.shared.failure.lock() = Some(failure.clone());
     let commits = store.commits();
-    assert_eq!(
-        store.apply_and_wait(vec![queue(2, "b").into()]),
-        Err(failure.clone())
-    );
+    let refused = Err(failure.clone());
+    assert_eq!(store.apply_and_wait(vec![queue(2, "b").into()]), refused);
+    assert_eq!(store.0.definitions.commit(vec![], Lsn(0)), refused);
     assert_eq!(store.commits(), commits);
     assert_eq!(store.failed(), Some(failure.clone()));
     assert_eq!(store.close(), Err(failure));

@@ -149,7 +149,7 @@ impl World {
             let (queue, position) = (self.random.below(3), self.position);
             let what = match self.random.below(5) {
                 0 => {
-                    let runs = [crate::store::record::Run {
+                    let runs = [Run {
                         first: Position(position),
                         count: 1 + self.random.below(9) as u32,
                         body_bytes: 0,

@@ -13,7 +13,7 @@ use super::*;
 use crate::model::{Message, Position, WallMs};
 use crate::protocol::PropertyFacts;
 use crate::store::disk::SimDisk;
-use crate::store::record::{Content, Target};
+use crate::store::record::{Content, Run, Target};
 
 /// Longer than anything here takes, to fail instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -6,21 +6,21 @@ use std::task::Wake;
 use super::*;
 use crate::store::disk::faulty::Operation;
 use crate::store::disk::{FaultyDisk, RealDisk};
-use crate::store::record::{BLOB_BYTES_MIN, MessageMeta, Run};
-
-fn run(position: u64) -> Run {
-    Run {
-        first: Position(position),
-        count: 1,
-        body_bytes: 0,
-    }
-}
+use crate::store::record::{BLOB_BYTES_MIN, MessageMeta};
 
 struct Told(std::sync::mpsc::SyncSender<()>);
 
 impl Wake for Told {
     fn wake(self: Arc<Self>) {
         let _ = self.0.try_send(());
+    }
+}
+
+fn run() -> Run {
+    Run {
+        first: Position(1),
+        count: 1,
+        body_bytes: 4,
     }
 }
 
@@ -45,7 +45,7 @@ fn what_was_appended_comes_back_in_order() {
         let mut appender = journal.append();
         let two = message(b"two");
         appender.message(&two, BodyCrc::of(&two), &[target(1, 2), target(2, 1)]);
-        appender.settled(QueueId(1), &[run(1)]);
+        appender.settled(QueueId(1), &[run()]);
         appender.purged(QueueId(2), &[Position(1)], &[]);
         appender.requeued(QueueId(1), &[(Position(2), 3, 1)]);
         appender.definitions(b"changes");
@@ -63,7 +63,7 @@ fn what_was_appended_comes_back_in_order() {
         [
             "[(1, 1)] one",
             "[(1, 2), (2, 1)] two",
-            "Settled { queue: QueueId(1), runs: [Run { first: Position(1), count: 1, body_bytes: 0 }] }",
+            "Settled { queue: QueueId(1), runs: [Run { first: Position(1), count: 1, body_bytes: 4 }] }",
             "Purged { queue: QueueId(2), last: [Position(1)], survivors: [] }",
             "Requeued { queue: QueueId(1), counts: [(Position(2), 3, 1)] }",
             "definitions changes",
@@ -115,7 +115,7 @@ fn settlements_alone_wait_for_the_next_message() {
     let start = journal.synced();
     let settle = || {
         let mut appender = journal.append();
-        appender.settled(QueueId(1), &[run(1)]);
+        appender.settled(QueueId(1), &[run()]);
         appender.end()
     };
     settle();
@@ -145,7 +145,7 @@ fn settlements_alone_are_written_after_the_delay() {
     let transient = message(b"transient");
     let crc = BodyCrc::of(&transient);
     journal.append().transient(&transient, crc, &[target(1, 1)]);
-    journal.append().settled(QueueId(1), &[run(1)]);
+    journal.append().settled(QueueId(1), &[run()]);
     woken.recv_timeout(PATIENCE).unwrap();
     assert!(!replay_all(&disk.lose_unsynced()).1.is_empty());
 }
@@ -169,7 +169,7 @@ fn much_is_written_though_nobody_waits() {
 #[test]
 fn somebody_who_waits_has_settlements_written() {
     let journal = open(&sim());
-    journal.append().settled(QueueId(1), &[run(1)]);
+    journal.append().settled(QueueId(1), &[run()]);
     let end = journal.end();
     assert_eq!(told(&journal, end).recv_timeout(PATIENCE), Ok(Ok(())));
 }

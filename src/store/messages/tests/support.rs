@@ -271,7 +271,7 @@ impl Node {
             held.checkpoint,
             None,
             &mut |lsn, bytes, content, body| {
-                recovery.replay(lsn, bytes, content, body.len());
+                recovery.replay(lsn, bytes, &content, body.len());
             },
         )?;
         let options = JournalOptions {
@@ -414,7 +414,7 @@ impl Node {
     /// Publishes to a queue of its own until all files before are sealed.
     pub(super) fn seal(&mut self, filler: u64) {
         self.journal.flush().unwrap();
-        let end = self.journal.append().end();
+        let end = self.journal.end();
         while !self.journal.sealed().iter().any(|sealed| sealed.end >= end) {
             let position = self.publish(filler, &[0; 8 * 1024]);
             self.settle(filler, position, 8 * 1024);

@@ -1,0 +1,101 @@
+//! What a queue's lock guards: its state, and the index of what it has in the log.
+//!
+//! In: what the state decided during one hold of the lock. Out: the same in the journal, before the lock is free, so
+//! that nobody sees a message whose record is not in the journal's input, and no settlement precedes its message there.
+//! Why the state decided so, and where the bytes lie, is not known here.
+
+use super::effects::Effects;
+use super::state::QueueState;
+use crate::model::{QueueId, WallMs};
+use crate::store::journal::Appender;
+use crate::store::messages::MessageStore;
+use crate::store::queue_log::QueueLog;
+
+/// A queue's state and log.
+pub(super) struct Guarded {
+    /// `None` once the queue is deleted.
+    pub(super) state: Option<QueueState>,
+    pub(super) log: QueueLog,
+    /// The earliest deadline that was reported and has not come, so that a queue whose deadlines come
+    /// and go does not fill the node's timers.
+    pub(super) armed_ms: WallMs,
+}
+
+/// What the end of a section must know of its queue.
+#[derive(Clone, Copy)]
+pub(super) struct Section<'a> {
+    pub(super) id: QueueId,
+    /// Whether something of the queue outlives a restart, so that its settlements must be known then.
+    pub(super) durable: bool,
+    pub(super) store: &'a MessageStore,
+}
+
+impl Guarded {
+    /// Ends a hold of the lock: marks and journals what the state let go of, tells the node's budget, reports a
+    /// deadline that is earlier than the last one. With an `appender` of the caller's it all lands in its frame.
+    pub(super) fn end_section(
+        &mut self,
+        section: Section<'_>,
+        appender: Option<&mut Appender<'_>>,
+        fx: &mut Effects,
+    ) {
+        for position in fx.delivered.drain(..) {
+            self.log.delivered(position);
+        }
+        let has_news = !fx.settled.is_empty() || !fx.requeued.is_empty() || fx.purged.is_some();
+        if has_news {
+            match appender {
+                _ if !section.durable => self.note(section.id, None, fx),
+                Some(appender) => self.note(section.id, Some(appender), fx),
+                None => self.note(section.id, Some(&mut section.store.journal().append()), fx),
+            }
+        }
+        if let Some(state) = &mut self.state {
+            state.settle_budget();
+        }
+        self.arm(section.id, fx);
+    }
+
+    fn note(&mut self, id: QueueId, mut appender: Option<&mut Appender<'_>>, fx: &mut Effects) {
+        // A message may come back and be dropped in one hold of the lock.
+        if !fx.requeued.is_empty() {
+            for (position, acquired, failed) in &fx.requeued {
+                self.log.requeued(*position, *acquired, *failed);
+            }
+            if let Some(appender) = &mut appender {
+                appender.requeued(id, &fx.requeued);
+            }
+            fx.requeued.clear();
+        }
+        if !fx.settled.is_empty() {
+            // In order they make the fewest runs.
+            fx.settled.sort_unstable();
+            let mut runs = Vec::with_capacity(1);
+            for (position, body_bytes) in fx.settled.drain(..) {
+                self.log.settle(position, body_bytes, &mut runs);
+            }
+            if let Some(appender) = &mut appender
+                && !runs.is_empty()
+            {
+                appender.settled(id, &runs);
+            }
+        }
+        if let Some(purge) = fx.purged.take() {
+            let purged = self.log.purge(&purge.survivors);
+            if let Some(appender) = &mut appender {
+                appender.purged(id, &purged.last, &purged.survivors);
+            }
+        }
+    }
+
+    /// Reports the next deadline if it is earlier than what was reported before.
+    pub(super) fn arm(&mut self, id: QueueId, fx: &mut Effects) {
+        let next = self.state.as_ref().and_then(QueueState::poll_timeout);
+        if let Some(next_ms) = next
+            && next_ms < self.armed_ms
+        {
+            self.armed_ms = next_ms;
+            fx.deadlines.push((id, next_ms));
+        }
+    }
+}
