@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io;
 
 use super::adoption::{Candidate, found};
-use super::recovery::Recovering;
+use super::recovery::{Recovering, Row};
 use super::report::FindingKind;
 use crate::model::Position;
 use crate::store::StoreError;
@@ -20,7 +20,7 @@ use crate::store::segments::{Compacted, Found, SegmentFiles, compact, scan, span
 pub(super) fn inspect(
     files: &SegmentFiles,
     queue: &mut Recovering,
-    rows: &[(Vec<u8>, Vec<u8>)],
+    rows: &[Row],
     problems: &[RowProblem],
     listed_files: Vec<Found>,
 ) -> Result<(), StoreError> {

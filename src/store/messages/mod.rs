@@ -28,7 +28,7 @@ mod tests;
 pub use options::MessageOptions;
 pub use owners::LogOwner;
 pub use reading::{ReadBlock, ReadMessage};
-pub use recovery::MessageRecovery;
+pub use recovery::{MessageRecovery, Row};
 pub use report::{Finding, FindingKind, MessageStats};
 pub use store::MessageStore;
 

@@ -6,8 +6,6 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::report::Counters;
 use super::shared::Shared;
 use crate::model::{Message, Position, QueueId, SharedMessage, WallMs};
@@ -17,6 +15,12 @@ use crate::store::quarantine;
 use crate::store::queue_log::{JournalEntry, Piece, Plan, SegmentId, Span};
 use crate::store::record::{BlobRef, Damage, Head, Kind, MessageMeta};
 use crate::store::segments::{Item, OpenSegment, read_spans};
+
+/// Bytes of the journal that are read at once.
+const BLOCK_BYTES: u64 = 256 * 1024;
+
+/// What lies between two records of the journal is read along with them if it is not more than this.
+const GAP_BYTES_MAX: u64 = 8 * 1024;
 
 /// A message that was read.
 #[derive(Clone, Debug)]
@@ -56,13 +60,31 @@ pub(super) fn read(shared: &Shared, queue: QueueId, plan: &Plan) -> ReadBlock {
         next: plan.first,
     };
     let mut buffer = Vec::new();
+    let mut block: Vec<JournalEntry> = Vec::new();
     for piece in &plan.pieces {
         match piece {
-            Piece::Journal(entry) => reading.journal(entry),
+            Piece::Journal(entry) => {
+                if !is_near(&block, entry) {
+                    reading.journal_block(&block, &mut buffer);
+                    block.clear();
+                }
+                block.push(*entry);
+            }
             Piece::Segment { id, bytes, live } => reading.segment(*id, *bytes, live, &mut buffer),
         }
     }
+    reading.journal_block(&block, &mut buffer);
     reading.end(plan)
+}
+
+/// Whether a record lies so close behind those of a block that it is read along with them.
+fn is_near(block: &[JournalEntry], entry: &JournalEntry) -> bool {
+    let (Some(first), Some(last)) = (block.first(), block.last()) else {
+        return true;
+    };
+    let last_end = last.lsn.0 + u64::from(last.record_bytes);
+    let end = entry.lsn.0 + u64::from(entry.record_bytes);
+    (last_end..=last_end + GAP_BYTES_MAX).contains(&entry.lsn.0) && end - first.lsn.0 <= BLOCK_BYTES
 }
 
 struct Reading<'a> {
@@ -78,18 +100,42 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn journal(&mut self, entry: &JournalEntry) {
-        if entry.position > self.limit {
-            return;
+    /// Records that lie close to each other, read at once. One that is not as it should be is asked of the journal by itself,
+    /// which knows whether it is not written yet, moved, or damaged.
+    fn journal_block(&mut self, entries: &[JournalEntry], buffer: &mut Vec<u8>) {
+        buffer.clear();
+        if let [first, .., last] = entries
+            && let Some((file, offset)) = self.shared.journal.file_of(first.lsn)
+        {
+            let bytes = last.lsn.0 + u64::from(last.record_bytes) - first.lsn.0;
+            buffer.resize(bytes as usize, 0);
+            if file.read_exact_at(buffer, offset).is_err() {
+                buffer.clear();
+            }
         }
+        for entry in entries {
+            if entry.position > self.limit {
+                return;
+            }
+            let at = (entry.lsn.0 - entries[0].lsn.0) as usize;
+            let record = buffer.get(at..at + entry.record_bytes as usize);
+            match record.map(|record| self.journal_message(entry, record)) {
+                Some(Ok(Some(read))) => self.push(read, u64::from(entry.record_bytes)),
+                Some(Ok(None)) => {}
+                Some(Err(_)) | None => self.journal_record(entry),
+            }
+        }
+    }
+
+    fn journal_record(&mut self, entry: &JournalEntry) {
         let record = match self.shared.journal.read(entry.lsn, entry.record_bytes) {
-            Ok(record) => Bytes::from(record),
+            Ok(record) => record,
             Err(ReadError::Recycled) => return self.moved(entry.position),
             Err(ReadError::Damaged(damage)) => {
                 return self.damaged_in_journal(entry, &damage.to_string(), &[]);
             }
             Err(error @ (ReadError::NotWritten | ReadError::Io(_))) => {
-                return self.failed(entry.position, &format!("{error:?}"));
+                return self.failed(entry.position, &error.to_string());
             }
         };
         match self.journal_message(entry, &record) {
@@ -102,22 +148,20 @@ impl Reading<'_> {
     fn journal_message(
         &mut self,
         entry: &JournalEntry,
-        record: &Bytes,
+        record: &[u8],
     ) -> Result<Option<ReadMessage>, Damage> {
         let head = Head::parse(record, entry.lsn.0)?;
         if head.kind != Kind::Message {
             return Err(Damage::Content);
         }
-        let meta = MessageMeta::parse(&head, record.get(head.meta()).ok_or(Damage::Cut)?)?;
+        head.check_body(record)?;
+        let meta = MessageMeta::parse(&head, &record[head.meta()])?;
         let target = meta
             .targets()
             .find(|target| target.queue == self.queue && target.position == entry.position)
             .ok_or(Damage::Content)?;
-        if head.body().end > record.len() {
-            return Err(Damage::Cut);
-        }
         let message = match meta.blob {
-            None => meta.message(record.slice(head.body()))?,
+            None => meta.copied_message(&record[head.body()])?,
             Some(blob) => match self.blob_message(&meta, blob, entry.position)? {
                 Some(message) => message,
                 None => return Ok(None),
@@ -223,11 +267,24 @@ impl Reading<'_> {
             Item::Missing(position) => {
                 self.next = position.next();
                 if position <= self.limit && self.is_live(position) {
-                    self.damaged(position);
+                    self.missing(segment.id, position);
                 }
             }
         }
         self.bytes_left > 0
+    }
+
+    /// A live message has no record in its segment: a head was damaged there or in the journal, or the file is cut or gone.
+    fn missing(&mut self, id: SegmentId, position: Position) {
+        let piece = quarantine::Piece {
+            file: &self.shared.files.path(id),
+            offset: 0,
+            queue: Some(id.queue),
+            position: Some(position),
+            reason: "there is no record of it",
+        };
+        self.shared.quarantine.keep(&piece, &[]);
+        self.damaged(position);
     }
 
     fn not_opened(&mut self, id: SegmentId, live: &[Span], error: &io::Error) {
@@ -238,23 +295,20 @@ impl Reading<'_> {
             .shared
             .owners
             .with_log(id.queue, |log| log.segment(id).is_some());
-        let is_gone = matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
-        );
         match is_known {
-            Some(true) if is_gone => {
-                tracing::error!(queue = id.queue.0, file = %self.shared.files.path(id).display(), "segment is missing or cut: {error}");
+            Some(true) if error.kind() == io::ErrorKind::NotFound => {
                 for span in live {
                     let mut position = span.first;
                     while position <= span.last {
-                        self.damaged(position);
+                        self.missing(id, position);
                         position = position.next();
                     }
                 }
             }
             Some(true) => self.failed(first, &error.to_string()),
-            _ => self.moved(first),
+            // Something else of it may live than what the plan begins with.
+            Some(false) => self.plan_again(first),
+            None => self.stop_before(first),
         }
     }
 
@@ -274,9 +328,13 @@ impl Reading<'_> {
 
     fn moved(&mut self, position: Position) {
         if self.is_live(position) {
-            self.block.retry = true;
-            self.stop_before(position);
+            self.plan_again(position);
         }
+    }
+
+    fn plan_again(&mut self, position: Position) {
+        self.block.retry = true;
+        self.stop_before(position);
     }
 
     fn failed(&mut self, position: Position, reason: &str) {

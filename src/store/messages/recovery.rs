@@ -28,6 +28,9 @@ use crate::store::{RowStore, RowWrite, StoreError};
 /// As many folders are synced one by one; for more, the whole file system is at once.
 const SINGLE_SYNCS_MAX: usize = 4;
 
+/// The key and the value of a row.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 /// A start that is under way.
 #[derive(Debug)]
 pub struct MessageRecovery {
@@ -89,7 +92,7 @@ impl MessageRecovery {
     pub fn new(
         disk: Arc<dyn Disk>,
         data_folder: &Path,
-        rows: Vec<(Vec<u8>, Vec<u8>)>,
+        rows: Vec<Row>,
         checkpoint: Lsn,
     ) -> Result<Self, StoreError> {
         let mut recovery = Self {
@@ -101,7 +104,7 @@ impl MessageRecovery {
             queues: HashMap::new(),
             folders: BTreeSet::new(),
         };
-        let mut by_queue: HashMap<QueueId, Vec<(Vec<u8>, Vec<u8>)>> = HashMap::new();
+        let mut by_queue: HashMap<QueueId, Vec<Row>> = HashMap::new();
         for (key, value) in rows {
             match queue_of_key(&key) {
                 Some(queue) => by_queue.entry(queue).or_default().push((key, value)),

@@ -133,8 +133,12 @@ impl QueueLog {
         segment.bytes = batch.bytes;
         segment.is_sealed = batch.is_sealed;
         segment.is_changed = true;
+        let is_dead = segment.live() == 0;
+        let dead = match is_dead {
+            true => series.remove(id.number, id.version),
+            false => None,
+        };
         segments.next_number = segments.next_number.max(id.number.saturating_add(1));
-        let dead = segments.series_mut(id.is_transient).take_dead();
         if !id.is_transient {
             segments.body_bytes += body_bytes;
             segments.take_body_bytes(0);

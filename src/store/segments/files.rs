@@ -133,11 +133,12 @@ impl SegmentFiles {
         Ok((found, queues))
     }
 
-    /// Opens a segment to read. `bytes` is how long it is known to be: what lies behind is not looked at. `is_sealed` is asked if
+    /// Opens a segment to read. `bytes` is how long it is known to be: what lies behind is not looked at, and a file that is
+    /// shorter is read as far as it goes. `is_sealed` is asked if
     /// the file is not open with that length already; `None`: the segment is gone.
     ///
     /// # Errors
-    /// The system's; `NotFound` if it was removed, `UnexpectedEof` if it is shorter.
+    /// The system's; `NotFound` if it was removed.
     pub fn open(
         &self,
         id: SegmentId,
@@ -154,13 +155,15 @@ impl SegmentFiles {
             Some((_, segment)) => segment.file,
             None => Arc::from(self.disk.open(&self.path(id), Access::Read)?),
         };
-        let footer = match is_sealed().ok_or(io::ErrorKind::NotFound)? {
+        let is_sealed = is_sealed().ok_or(io::ErrorKind::NotFound)?;
+        let there = file.len()?.min(bytes);
+        let footer = match is_sealed && there == bytes {
             true => read_footer(&*file, bytes)?,
             false => None,
         };
         let (records_end, index) = match footer {
             Some((records_end, footer)) => (records_end, Arc::new(footer.index)),
-            None => (bytes, self.index_of(id, &*file, bytes)?),
+            None => (there, self.index_of(id, &*file, there)?),
         };
         let segment = OpenSegment {
             id,

@@ -52,8 +52,10 @@ impl Life {
     }
 
     fn sizes(&mut self) -> Sizes {
-        let mut sizes = Sizes::default();
-        sizes.journal_bytes = [16, 64][self.random.below(2) as usize] * 1024;
+        let mut sizes = Sizes {
+            journal_bytes: [16, 64][self.random.below(2) as usize] * 1024,
+            ..Sizes::default()
+        };
         let options = &mut sizes.messages;
         options.sealed_files_max = self.random.below(2) as usize;
         options.segment_bytes_max = [6, 90][self.random.below(2) as usize] * 1024;
@@ -63,9 +65,9 @@ impl Life {
 
     fn body(&mut self) -> Vec<u8> {
         self.number += 1;
-        let bytes = match self.random.below(40) {
+        let bytes = match self.random.below(400) {
             0 => 1_100_000,
-            1..5 => 5000,
+            1..50 => 5000,
             _ => 8 + self.random.below(900),
         };
         let mut body = vec![self.number as u8; bytes as usize];
@@ -130,11 +132,7 @@ impl Life {
                 node.add_queue(crate::model::QueueId(new));
                 self.queues.push(new);
             }
-            11..14 => {
-                if node.journal.flush().is_ok() {
-                    self.ledger.confirmed();
-                }
-            }
+            11..14 if node.journal.flush().is_ok() => self.ledger.confirmed(),
             14 => {
                 let _ = node.store.checkpoint_now();
             }
@@ -178,10 +176,9 @@ impl Life {
             }
         }
         // Some stop in good order.
-        if !disk.is_dead() && self.random.below(4) == 0 && node.store.close().is_ok() {
-            if node.journal.flush().is_ok() {
-                self.ledger.confirmed();
-            }
+        let stops = !disk.is_dead() && self.random.below(4) == 0;
+        if stops && node.store.close().is_ok() && node.journal.flush().is_ok() {
+            self.ledger.confirmed();
         }
         disk.die_after(0);
         drop(node);
@@ -200,7 +197,7 @@ impl Life {
 
 #[test]
 fn nothing_confirmed_is_lost_and_nothing_ended_comes_back() {
-    let crashes = setting("HAREMQ_CRASHES").unwrap_or(300);
+    let crashes = setting("HAREMQ_CRASHES").unwrap_or(250);
     let first_seed = setting("HAREMQ_SEED").unwrap_or(1);
     const LIVES: u64 = 12;
     for seed in first_seed..first_seed + crashes.div_ceil(LIVES) {
@@ -211,4 +208,157 @@ fn nothing_confirmed_is_lost_and_nothing_ended_comes_back() {
             disk = life.live(&disk);
         }
     }
+}
+
+fn publish(node: &mut Node, ledger: &mut Ledger, queues: &[u64], body: &[u8]) {
+    let positions = node.publish_to(queues, 0, body, false);
+    for (queue, position) in queues.iter().zip(positions) {
+        ledger.published(*queue, position, body, false);
+    }
+}
+
+fn settle(node: &Node, ledger: &mut Ledger, queue: u64, is_settled: impl Fn(u64) -> bool) {
+    for (position, bytes) in ledger.live(queue) {
+        if is_settled(position.sequence()) {
+            node.settle(queue, position, bytes);
+            ledger.settled(queue, position);
+        }
+    }
+}
+
+fn fill(node: &mut Node, ledger: &mut Ledger, queue: u64, count: u64) {
+    for number in 0..count {
+        publish(node, ledger, &[queue], &[number as u8; 900]);
+    }
+}
+
+fn moved(node: &mut Node, ledger: &mut Ledger) {
+    node.seal(FILLER);
+    node.store.checkpoint_now().unwrap();
+    ledger.confirmed();
+}
+
+const FILLER: u64 = 99;
+
+/// Dies before each change of the disk that two rounds of checkpoints make after what was done `before`, then again in the
+/// round after the start.
+fn die_at_each_step(before: impl Fn(&mut Node, &mut Ledger)) {
+    let is_thorough = setting("HAREMQ_CRASHES").is_some();
+    let mut step = 0;
+    loop {
+        let sim = SimDisk::with_folder(folder());
+        let disk = MortalDisk::new(Arc::new(sim.clone()));
+        let sizes = Sizes::default();
+        let mut ledger = Ledger::default();
+        let mut node = Node::start(Arc::new(disk.clone()), &sizes, &[1, 2, FILLER]);
+        before(&mut node, &mut ledger);
+        node.journal.flush().unwrap();
+        ledger.confirmed();
+        let queues: Vec<u64> = node.queues.keys().map(|id| id.0).collect();
+        disk.die_after(step);
+        let is_done = node.store.checkpoint_now().is_ok() && node.store.checkpoint_now().is_ok();
+        disk.die_after(0);
+        drop(node);
+        let found = [sim.copy(), sim.lose_unsynced(), sim.crash(step as u64)];
+        for (way, sim) in found.into_iter().enumerate() {
+            if !is_thorough && way != (step % 3) as usize {
+                continue;
+            }
+            let context = format!("step {step}, way {way}");
+            let mut ledger = ledger.clone();
+            let disk = MortalDisk::new(Arc::new(sim.clone()));
+            let node = Node::start(Arc::new(disk.clone()), &sizes, &queues);
+            assert!(
+                node.store
+                    .findings()
+                    .iter()
+                    .all(|found| !found.kind.is_damage()),
+                "{context}: {:?}",
+                node.store.findings()
+            );
+            eprintln!("{context}");
+            ledger.check_recovered(&node);
+            disk.die_after(step % 7);
+            let _ = node.store.checkpoint_now();
+            disk.die_after(0);
+            drop(node);
+            let node = Node::start(Arc::new(sim.crash(step as u64)), &sizes, &queues);
+            ledger.check_recovered(&node);
+            node.store.checkpoint_now().unwrap();
+            ledger.check_running(&node, 5000, || false);
+        }
+        if is_done {
+            break;
+        }
+        step += 1;
+    }
+    assert!(step > 3, "{step} steps");
+}
+
+#[test]
+fn a_crash_while_messages_move_to_new_segments_loses_nothing() {
+    die_at_each_step(|node, ledger| {
+        fill(node, ledger, 1, 30);
+        fill(node, ledger, 2, 10);
+        settle(node, ledger, 1, |sequence| sequence < 10);
+        node.seal(FILLER);
+    });
+}
+
+#[test]
+fn a_crash_while_messages_move_to_a_segment_that_is_there_loses_nothing() {
+    die_at_each_step(|node, ledger| {
+        fill(node, ledger, 1, 20);
+        moved(node, ledger);
+        fill(node, ledger, 1, 20);
+        settle(node, ledger, 1, |sequence| sequence % 7 == 0);
+        node.seal(FILLER);
+    });
+}
+
+#[test]
+fn a_crash_while_segments_die_loses_nothing() {
+    die_at_each_step(|node, ledger| {
+        fill(node, ledger, 1, 200);
+        fill(node, ledger, 2, 20);
+        moved(node, ledger);
+        settle(node, ledger, 1, |sequence| sequence < 190);
+        settle(node, ledger, 2, |_| true);
+        fill(node, ledger, 2, 20);
+        node.seal(FILLER);
+    });
+}
+
+#[test]
+fn a_crash_while_segments_are_written_anew_loses_nothing() {
+    die_at_each_step(|node, ledger| {
+        fill(node, ledger, 1, 300);
+        moved(node, ledger);
+        settle(node, ledger, 1, |sequence| sequence % 10 != 0);
+    });
+}
+
+#[test]
+fn a_crash_while_bodies_have_files_of_their_own_loses_nothing() {
+    die_at_each_step(|node, ledger| {
+        publish(node, ledger, &[1, 2], &vec![1; 1_100_000]);
+        publish(node, ledger, &[1, 2], &[2; 70_000]);
+        publish(node, ledger, &[1], &vec![3; 1_100_000]);
+        moved(node, ledger);
+        settle(node, ledger, 1, |_| true);
+        publish(node, ledger, &[1, 2], &[4; 70_000]);
+        settle(node, ledger, 2, |sequence| sequence == 1);
+        node.seal(FILLER);
+    });
+}
+
+#[test]
+fn a_crash_while_a_queue_is_deleted_loses_nothing() {
+    die_at_each_step(|node, ledger| {
+        fill(node, ledger, 1, 30);
+        publish(node, ledger, &[1, 2], &[2; 70_000]);
+        moved(node, ledger);
+        node.delete_queue(1);
+        ledger.deleted(1);
+    });
 }

@@ -23,7 +23,7 @@ struct Entry {
 }
 
 /// What a node should have.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     queues: BTreeMap<(u64, u8), BTreeMap<Position, Entry>>,
 }

@@ -13,7 +13,7 @@ use super::super::*;
 use crate::model::{Message, Position, QueueId, WallMs};
 use crate::protocol::{Properties, PropertyFacts};
 use crate::store::disk::{Access, Disk, DiskFile};
-use crate::store::journal::{self, BodyCrc, Journal, JournalOptions, Lsn, ReplayReport, SyncMode};
+use crate::store::journal::{self, BodyCrc, Journal, JournalOptions, Lsn, SyncMode};
 use crate::store::queue_log::{JournalEntry, LogFigures, QueueLog, RecoveredLanes};
 use crate::store::record::{Run, Target};
 use crate::store::{RowStore, RowWrite, StoreError};
@@ -240,12 +240,10 @@ impl Default for Sizes {
 }
 
 pub(super) struct Node {
-    pub(super) disk: Arc<dyn Disk>,
     pub(super) journal: Arc<Journal>,
     pub(super) store: Arc<MessageStore>,
     pub(super) rows: Arc<FileRows>,
     pub(super) queues: BTreeMap<QueueId, Arc<TestQueue>>,
-    pub(super) replay: ReplayReport,
     /// As each queue was found.
     pub(super) recovered: BTreeMap<QueueId, RecoveredLanes>,
     next: BTreeMap<(QueueId, u8), u64>,
@@ -276,7 +274,6 @@ impl Node {
                 recovery.replay(lsn, bytes, &content, body.len());
             },
         )?;
-        let replay = replayed.report.clone();
         let options = JournalOptions {
             file_bytes: sizes.journal_bytes,
             entries_max: 4096,
@@ -290,12 +287,10 @@ impl Node {
             sizes.messages.clone(),
         )?;
         let mut node = Self {
-            disk,
             journal,
             store,
             rows,
             queues: BTreeMap::new(),
-            replay,
             recovered: BTreeMap::new(),
             next: BTreeMap::new(),
         };

@@ -215,6 +215,29 @@ fn a_message_of_unknown_size_leaves_no_rest_behind() {
     assert_eq!(log.recovered().lanes[0].body_bytes, 0);
 }
 
+#[test]
+fn the_bytes_of_a_run_go_to_the_segments_that_it_meets() {
+    let (mut log, _) = log();
+    let mut ids = Vec::new();
+    for first in [1, 5] {
+        (first..first + 4).for_each(|place| assert!(log.appended(entry(place))));
+        ids.push(move_all(&mut log, false, true));
+    }
+    let bytes = |log: &QueueLog| {
+        let infos = log.segments();
+        let bytes = infos.iter().map(|info| info.live_body_bytes);
+        bytes.collect::<Vec<_>>()
+    };
+    log.replay_settled(Lsn(9000), &[run(3, 3, 300)]);
+    assert_eq!(bytes(&log), [200, 300]);
+    // The messages 9 and 10 are not known: their records are lost.
+    log.replay_settled(Lsn(9100), &[run(7, 4, 400)]);
+    assert_eq!(bytes(&log), [200, 100]);
+    assert_eq!(log.recovered().lanes[0].body_bytes, 300);
+    log.replay_settled(Lsn(9200), &[run(1, 6, 300)]);
+    assert_eq!(log.recovered().lanes[0].body_bytes, 0);
+}
+
 proptest! {
     #[test]
     fn no_row_and_no_record_can_do_harm(
