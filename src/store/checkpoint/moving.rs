@@ -95,8 +95,12 @@ impl Checkpointer {
         for (queue, mut entries) in queues {
             let kind = |entry: &JournalEntry| (entry.position.lane(), entry.is_transient);
             entries.sort_by_key(kind);
-            for entries in entries.chunk_by(|a, b| kind(a) == kind(b)) {
-                copying.lane(queue, entries.to_vec())?;
+            // Most queues use one lane: nothing is copied then.
+            while let Some(first) = entries.first().map(kind) {
+                let later = entries.partition_point(|entry| kind(entry) == first);
+                let later = entries.split_off(later);
+                copying.lane(queue, entries)?;
+                entries = later;
             }
         }
         let Copying { moved, buffer, .. } = copying;
