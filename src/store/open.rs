@@ -23,7 +23,7 @@ pub struct Options {
     pub journal: JournalOptions,
     /// The messages.
     pub messages: MessageOptions,
-    /// Where journal, segments and blobs lie.
+    /// Where journal and messages lie.
     pub disk: Arc<dyn Disk>,
 }
 
@@ -61,19 +61,16 @@ impl Store {
         let folder = Arc::new(DataFolder::open(data_dir)?);
         let mut definitions = DefinitionRecovery::open(Arc::clone(&folder), &options.definitions)?;
         let from = definitions.replay_from();
-        let rows = definitions.message_rows()?;
-        let mut messages = MessageRecovery::new(Arc::clone(&disk), data_dir, rows.rows, from)?;
+        let rows = definitions.message_rows()?.rows;
+        let mut messages = MessageRecovery::new(Arc::clone(&disk), data_dir, rows, from)?;
         let mut recovered = journal::replay(
             &disk,
             data_dir,
             from,
             definitions.clean_end(),
-            &mut |lsn, record_bytes, content, body| {
-                if let Content::Definitions = content {
-                    definitions.replay(lsn, body);
-                } else {
-                    messages.replay(lsn, record_bytes, &content, body.len());
-                }
+            &mut |lsn, record_bytes, content, body| match content {
+                Content::Definitions => definitions.replay(lsn, body),
+                _ => messages.replay(lsn, record_bytes, &content, body.len()),
             },
         )?;
         let replay = recovered.report.clone();
@@ -81,16 +78,13 @@ impl Store {
         let journal = Journal::start(disk, data_dir, recovered, options.journal)?;
         let definitions = Arc::new(definitions.start(replay.end, end, Arc::clone(&journal))?);
         folder.finish_migration()?;
-        let messages = messages.finish(
-            Arc::clone(&journal),
-            Arc::clone(&definitions) as Arc<dyn RowStore>,
-            options.messages,
-        )?;
+        let rows: Arc<dyn RowStore> = Arc::clone(&definitions) as _;
+        let messages = messages.finish(Arc::clone(&journal), rows, options.messages)?;
         Ok(Arc::new(Self {
             definitions,
             messages,
-            replay,
             journal,
+            replay,
             is_closed: AtomicBool::new(false),
         }))
     }
@@ -113,13 +107,11 @@ impl Store {
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        // Nothing is lost when rows cannot be committed: the journal has what they would say.
-        if let Err(error) = self.messages.close() {
-            tracing::error!(%error, "the last checkpoint failed");
-        }
         self.definitions.stop();
+        // Rows that could not be written are in the journal.
+        let messages = self.messages.close();
         match self.journal.close() {
-            Ok(end) => self.definitions.close(Some(end)),
+            Ok(end) => self.definitions.close(Some(end)).and(messages),
             Err(error) => {
                 // The first failure is the one to tell.
                 let _ = self.definitions.close(None);
