@@ -224,8 +224,7 @@ impl ConnectionExecutor {
         mut unstored: Unstored<'_>,
         reply: Reply,
     ) -> Execution {
-        let waits_for_others =
-            unstored.rests_on_earlier && !self.broker.store.is_settled();
+        let waits_for_others = unstored.rests_on_earlier && !self.broker.store.is_settled();
         if unstored.changes.is_empty() && !waits_for_others {
             return Execution::done(reply);
         }
