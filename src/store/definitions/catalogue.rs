@@ -333,3 +333,33 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("without a reason")
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn room_is_kept_behind_the_end_of_the_file_and_changes_nothing_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FOLDER);
+        let catalogue = Catalogue::open(&path, 1 << 20).unwrap();
+        let file = path.join(DB_FILE);
+        let bytes = fs::metadata(&file).unwrap().len();
+        for _ in 0..2 {
+            catalogue.keep_room(10, 1000).unwrap();
+            let kept = fs::metadata(&file).unwrap();
+            assert_eq!(kept.len(), bytes);
+            // Where the file system cannot do that it has looked for free space.
+            assert!(kept.blocks() * 512 >= ROOM_BYTES + OWN_BYTES || kept.blocks() * 512 <= bytes);
+        }
+        let mut batch = sled::Batch::default();
+        batch.insert(b"k".as_slice(), b"v".as_slice());
+        catalogue.commit(batch).unwrap();
+        drop(catalogue);
+        let catalogue = Catalogue::open(&path, 1 << 20).unwrap();
+        assert_eq!(catalogue.get(b"k").unwrap().unwrap(), b"v".as_slice());
+    }
+}

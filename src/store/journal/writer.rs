@@ -367,7 +367,9 @@ impl Writer {
         loop {
             let error = match attempt() {
                 Ok(done) => {
-                    shared.is_stuck.store(false, Ordering::Relaxed);
+                    if shared.is_stuck.swap(false, Ordering::Relaxed) {
+                        self.prepare_at = Some(Instant::now());
+                    }
                     return Ok(done);
                 }
                 Err(error) => error,
