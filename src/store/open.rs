@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::definitions::{self, DefinitionRecovery, DefinitionStore};
+use super::definitions::{self, DamagedRow, DefinitionRecovery, DefinitionStore};
 use super::disk::{Disk, RealDisk};
-use super::journal::{self, Journal, JournalOptions, ReplayReport};
+use super::journal::{self, Journal, JournalOptions, Lsn, ReplayReport};
 use super::messages::{MessageOptions, MessageRecovery, MessageStore};
 use super::record::Content;
 use super::{DataFolder, RowStore, StoreError};
@@ -47,6 +47,8 @@ pub struct Store {
     pub messages: Arc<MessageStore>,
     journal: Arc<Journal>,
     replay: ReplayReport,
+    damaged_rows: Vec<DamagedRow>,
+    clean_end: Option<Lsn>,
     is_closed: AtomicBool,
 }
 
@@ -57,17 +59,25 @@ impl Store {
     /// The folder is in use, cannot be read or written, has a newer format, or is damaged beyond repair: each its own
     /// [`StoreError`].
     pub fn open(data_dir: &Path, options: Options) -> Result<Arc<Self>, StoreError> {
+        Self::open_locked(Arc::new(DataFolder::open(data_dir)?), data_dir, options)
+    }
+
+    /// As [`Store::open`], with the catalogue in one folder, and journal, segments and blobs in another.
+    pub(super) fn open_locked(
+        folder: Arc<DataFolder>,
+        data_dir: &Path,
+        options: Options,
+    ) -> Result<Arc<Self>, StoreError> {
         let disk = options.disk;
-        let folder = Arc::new(DataFolder::open(data_dir)?);
         let mut definitions = DefinitionRecovery::open(Arc::clone(&folder), &options.definitions)?;
         let from = definitions.replay_from();
-        let rows = definitions.message_rows()?;
+        let (clean_end, rows) = (definitions.clean_end(), definitions.message_rows()?);
         let mut messages = MessageRecovery::new(Arc::clone(&disk), data_dir, rows.rows, from)?;
         let mut recovered = journal::replay(
             &disk,
             data_dir,
             from,
-            definitions.clean_end(),
+            clean_end,
             &mut |lsn, record_bytes, content, body| {
                 if let Content::Definitions = content {
                     definitions.replay(lsn, body);
@@ -90,6 +100,8 @@ impl Store {
             definitions,
             messages,
             replay,
+            damaged_rows: rows.damaged,
+            clean_end,
             journal,
             is_closed: AtomicBool::new(false),
         }))
@@ -103,6 +115,16 @@ impl Store {
     /// What replay found in the journal when the store was opened; the log has been told.
     pub fn replay(&self) -> &ReplayReport {
         &self.replay
+    }
+
+    /// Rows about messages that could not be read when the store was opened; the log has been told.
+    pub(super) fn damaged_rows(&self) -> &[DamagedRow] {
+        &self.damaged_rows
+    }
+
+    /// Where the journal had ended, if the last stop was a clean one.
+    pub(super) fn clean_end(&self) -> Option<Lsn> {
+        self.clean_end
     }
 
     /// Writes everything, marks a clean stop, and ends all threads; nothing is taken afterwards. A second call does nothing.
