@@ -22,13 +22,14 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let outcome = cli::parse(std::env::args_os(), std::env::vars_os()).and_then(carry_out);
     match outcome {
-        Ok(()) => Exit::Ok.into(),
+        Ok(exit) => exit.into(),
         Err(failure) => failure.report(),
     }
 }
 
-fn carry_out(invocation: Invocation) -> Result<(), Failure> {
-    match invocation {
+fn carry_out(invocation: Invocation) -> Result<Exit, Failure> {
+    let done = match invocation {
+        Invocation::Doctor(examination) => return cli::doctor::run(&examination, &mut print),
         Invocation::Serve(serve) => run(*serve),
         Invocation::CheckConfig(loaded) => check_config(&loaded),
         Invocation::ImportDefinitions { file, data_dir } => import(&file, &data_dir),
@@ -37,7 +38,8 @@ fn carry_out(invocation: Invocation) -> Result<(), Failure> {
         Invocation::Ping { address, timeout } => cli::ping::run(address, timeout),
         Invocation::Perf(perf) => cli::run_perf(*perf),
         Invocation::Print(text) => print(&text),
-    }
+    };
+    done.map(|()| Exit::Ok)
 }
 
 /// Starts the broker and serves until it is told to stop.

@@ -18,6 +18,18 @@ use crate::config::{ConfigError, Flag, Loaded, Settings, Sources};
 /// How long `haremq ping` waits unless told otherwise. Docker's health checks run each 30 s.
 const PING_TIMEOUT_MS: u64 = 3000;
 
+const DOCTOR_HELP: &str = "\
+Look what is damaged in the data folder of a broker that does not run: every definition, every message that
+waits. Nothing in the folder is changed (the lock file aside), unless --repair is given and there is damage.
+
+The report has one fact a line, and last what to do. A line that begins with `loss` tells what the next start
+would lose, `damage` what is damaged without a loss, `remark` what a crash leaves and needs no repair.
+
+Exit codes: 0 the folder is sound, or was repaired; 65 it is damaged; 69 it is in use; 66 it is missing or
+cannot be read; 73 and 74 it, its copy or a temporary file cannot be written.
+
+Run it as the user who runs haremq. A copy of the definitions is made among the temporary files (TMPDIR).";
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
@@ -32,6 +44,8 @@ pub enum Invocation {
         /// The broker's data folder.
         data_dir: PathBuf,
     },
+    /// Look what is damaged in the data folder of a broker that does not run, and repair it.
+    Doctor(Examination),
     /// Ask a broker whether it speaks AMQP.
     Ping {
         /// Where it listens.
@@ -49,6 +63,17 @@ pub enum Invocation {
     },
     /// Print a text on standard output: help, or the version.
     Print(String),
+}
+
+/// What is to be examined, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examination {
+    /// The broker's data folder.
+    pub data_dir: PathBuf,
+    /// Repair what is damaged.
+    pub repair: bool,
+    /// Report as JSON.
+    pub json: bool,
 }
 
 /// All that the broker needs to run.
@@ -84,6 +109,9 @@ enum Command {
     /// Work on definitions: haremq definitions import FILE --data-dir DIR
     #[command(subcommand, arg_required_else_help = true)]
     Definitions(Definitions),
+    /// Look what is damaged in a data folder, and repair it: haremq doctor --data-dir DIR [--repair]
+    #[command(long_about = DOCTOR_HELP)]
+    Doctor(DoctorArguments),
     /// Ask whether a broker answers: haremq ping --amqp 127.0.0.1:5672
     Ping(PingArguments),
     /// Put load on a broker and measure: haremq perf throughput --uri amqp://guest:guest@127.0.0.1:5672
@@ -151,6 +179,22 @@ enum Definitions {
 }
 
 #[derive(Debug, Args)]
+struct DoctorArguments {
+    /// The broker's data folder [default: ./haremq-data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// The configuration file that names the data folder.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Copy the folder to DIR.copy-<ms> beside it, then set aside what is damaged and settle messages that cannot be read.
+    #[arg(long)]
+    repair: bool,
+    /// Report as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct PingArguments {
     /// Where the broker listens [default: its first AMQP address].
     #[arg(long, value_name = "ADDR:PORT")]
@@ -189,6 +233,16 @@ pub fn parse(
             let sources = Sources::new(config, environment, flags.into_iter().collect());
             let data_dir = load(&sources)?.settings.data_dir;
             Ok(Invocation::ImportDefinitions { file, data_dir })
+        }
+        Some(Command::Doctor(arguments)) => {
+            let flag = |dir| Flag::one("--data-dir", "data_dir", dir);
+            let flags = arguments.data_dir.map(flag);
+            let sources = Sources::new(arguments.config, environment, flags.into_iter().collect());
+            Ok(Invocation::Doctor(Examination {
+                data_dir: load(&sources)?.settings.data_dir,
+                repair: arguments.repair,
+                json: arguments.json,
+            }))
         }
         Some(Command::Ping(arguments)) => ping(&arguments, environment),
         Some(Command::Perf(perf)) => Ok(Invocation::Perf(Box::new(perf.checked()?))),
@@ -404,6 +458,29 @@ mod tests {
     }
 
     #[test]
+    fn a_doctor_finds_the_data_folder_like_the_broker() {
+        let environment = [("HAREMQ_DATA_DIR", "there")];
+        let cases = [
+            ("haremq doctor", ("there", false, false)),
+            ("haremq doctor --data-dir here --repair", ("here", true, false)),
+            ("haremq doctor --json --data-dir here", ("here", false, true)),
+        ];
+        for (line, (data_dir, repair, json)) in cases {
+            match parsed(line, &environment).unwrap() {
+                Invocation::Doctor(examination) => assert_eq!(
+                    examination,
+                    Examination {
+                        data_dir: PathBuf::from(data_dir),
+                        repair,
+                        json
+                    }
+                ),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_ping_goes_to_loopback_where_the_broker_listens_everywhere() {
         let environment = [("HAREMQ_LISTEN_AMQP", "0.0.0.0:5673,[::]:5673")];
         match parsed("haremq ping", &environment).unwrap() {
@@ -422,6 +499,7 @@ mod tests {
             "haremq --version",
             "haremq version",
             "haremq serve --help",
+            "haremq doctor --help",
         ] {
             assert!(
                 matches!(parsed(line, &[]), Ok(Invocation::Print(_))),

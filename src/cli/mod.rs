@@ -6,11 +6,12 @@
 //! here.
 
 mod arguments;
+pub mod doctor;
 mod exit;
 pub mod logging;
 mod perf;
 pub mod ping;
 
-pub use arguments::{Invocation, Serve, parse};
+pub use arguments::{Examination, Invocation, Serve, parse};
 pub use exit::{Exit, Failure};
 pub use perf::{Perf, run as run_perf};

@@ -106,6 +106,19 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// There is no room for a copy of the folder.
+    #[error(
+        "there is no room for a copy of the data folder: {needed_bytes} bytes are needed in {} and {free_bytes} are free; make room there, nothing was changed",
+        path.display()
+    )]
+    NoRoom {
+        /// Where the copy would be made.
+        path: PathBuf,
+        /// What it takes.
+        needed_bytes: u64,
+        /// What there is.
+        free_bytes: u64,
+    },
     /// The store was closed before the change was written.
     #[error("the store is closed")]
     Closed,
@@ -134,7 +147,7 @@ impl StoreError {
         match self {
             Self::FolderInUse { .. } | Self::Closed => UNAVAILABLE,
             Self::FolderUnreadable { .. } => NOINPUT,
-            Self::FolderUnwritable { .. } => CANTCREAT,
+            Self::FolderUnwritable { .. } | Self::NoRoom { .. } => CANTCREAT,
             Self::NewerFormat { .. }
             | Self::UnknownFormat { .. }
             | Self::Damaged { .. }

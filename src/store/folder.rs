@@ -23,7 +23,10 @@ pub const FORMAT_VERSION: u64 = 2;
 const FORMAT_BEFORE_JOURNAL: u64 = 1;
 
 const LOCK_FILE: &str = "haremq.lock";
-const FORMAT_FILE: &str = "haremq-format";
+pub(super) const FORMAT_FILE: &str = "haremq-format";
+
+/// One of these is in every data folder.
+const DATA: [&str; 4] = [FORMAT_FILE, "meta", "meta.json", "journal"];
 
 /// Permissions of a new data folder and of the files written here: they hold messages and password hashes.
 const FOLDER_MODE: u32 = 0o750;
@@ -41,7 +44,7 @@ const FORMAT_FILE_BYTES_MAX: usize = 32;
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    /// The format found, or made.
+    /// The format found, or made; 0 if there is none yet.
     format: AtomicU64,
     /// The lock ends with the file descriptor.
     _lock: File,
@@ -55,40 +58,49 @@ impl DataFolder {
     /// The folder cannot be written or read, is in use, or has another format: each its own
     /// [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let unwritable = |error: io::Error| StoreError::FolderUnwritable {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
         fs::DirBuilder::new()
             .recursive(true)
             .mode(FOLDER_MODE)
             .create(path)
-            .map_err(unwritable)?;
-        fs::read_dir(path).map_err(|error| StoreError::FolderUnreadable {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(FILE_MODE)
-            .open(path.join(LOCK_FILE))
-            .map_err(unwritable)?;
-        lock_patiently(&lock).map_err(|errno| {
-            if errno == Errno::WOULDBLOCK {
-                StoreError::FolderInUse {
-                    path: path.to_owned(),
-                }
-            } else {
-                unwritable(errno.into())
+            .map_err(unwritable(path))?;
+        fs::read_dir(path).map_err(unreadable(path))?;
+        let lock = lock(path)?;
+        let format = match read_format(path)? {
+            Some(format) => format,
+            None => {
+                write_format(path)?;
+                FORMAT_VERSION
             }
-        })?;
+        };
         Ok(Self {
             path: path.to_owned(),
-            format: AtomicU64::new(read_format(path)?),
+            format: AtomicU64::new(format),
             _lock: lock,
         })
+    }
+
+    /// Locks a folder that is there, and checks its format. Nothing is written but the lock's own file.
+    ///
+    /// # Errors
+    /// As [`DataFolder::open`]; also if the folder is missing, or nothing in it is a data folder's.
+    pub(super) fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        fs::read_dir(path).map_err(unreadable(path))?;
+        if !DATA.iter().any(|name| path.join(name).exists()) {
+            return Err(unreadable(path)(io::Error::other(
+                "it holds nothing of haremq's",
+            )));
+        }
+        let lock = lock(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            format: AtomicU64::new(read_format(path)?.unwrap_or(0)),
+            _lock: lock,
+        })
+    }
+
+    /// The number of the format; `None` if the folder does not say it.
+    pub(super) fn format(&self) -> Option<u64> {
+        Some(self.format.load(Ordering::Relaxed)).filter(|format| *format > 0)
     }
 
     /// Gives a folder of an older format this program's number, once everything is there that belongs to it.
@@ -114,26 +126,53 @@ impl DataFolder {
     }
 }
 
-/// The format of a folder, one that this program can use; a folder without gets this program's.
-fn read_format(folder: &Path) -> Result<u64, StoreError> {
+/// Opens the lock's file and locks it.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(FILE_MODE)
+        .open(path.join(LOCK_FILE))
+        .map_err(unwritable(path))?;
+    lock_patiently(&lock).map_err(|errno| {
+        if errno == Errno::WOULDBLOCK {
+            StoreError::FolderInUse {
+                path: path.to_owned(),
+            }
+        } else {
+            unwritable(path)(errno.into())
+        }
+    })?;
+    Ok(lock)
+}
+
+fn unwritable(path: &Path) -> impl Fn(io::Error) -> StoreError + use<'_> {
+    |error| StoreError::FolderUnwritable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+fn unreadable(path: &Path) -> impl Fn(io::Error) -> StoreError + use<'_> {
+    |error| StoreError::FolderUnreadable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+/// The format that a folder says, one that this program can use; `None` if it says none.
+fn read_format(folder: &Path) -> Result<Option<u64>, StoreError> {
     let text = match fs::read(folder.join(FORMAT_FILE)) {
         Ok(bytes) => {
             let shown = &bytes[..bytes.len().min(FORMAT_FILE_BYTES_MAX)];
             String::from_utf8_lossy(shown).trim().to_owned()
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            write_format(folder)?;
-            return Ok(FORMAT_VERSION);
-        }
-        Err(error) => {
-            return Err(StoreError::FolderUnreadable {
-                path: folder.to_owned(),
-                reason: error.to_string(),
-            });
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(folder)(error)),
     };
     match text.parse() {
-        Ok(found @ (FORMAT_BEFORE_JOURNAL | FORMAT_VERSION)) => Ok(found),
+        Ok(found @ (FORMAT_BEFORE_JOURNAL | FORMAT_VERSION)) => Ok(Some(found)),
         Ok(found) if found > FORMAT_VERSION => Err(StoreError::NewerFormat {
             path: folder.to_owned(),
             found,

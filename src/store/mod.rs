@@ -13,6 +13,7 @@ mod checkpoint;
 mod deaths_codec;
 pub mod definitions;
 pub mod disk;
+pub mod doctor;
 mod error;
 mod folder;
 pub mod journal;

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::definitions::{self, DefinitionRecovery, DefinitionStore};
+use super::definitions::{self, DamagedRow, DefinitionRecovery, DefinitionStore};
 use super::disk::{Disk, RealDisk};
-use super::journal::{self, Journal, JournalOptions, ReplayReport};
+use super::journal::{self, Journal, JournalOptions, Lsn, ReplayReport};
 use super::messages::{MessageOptions, MessageRecovery, MessageStore};
 use super::record::Content;
 use super::{DataFolder, RowStore, StoreError};
@@ -47,6 +47,8 @@ pub struct Store {
     pub messages: Arc<MessageStore>,
     journal: Arc<Journal>,
     replay: ReplayReport,
+    damaged_rows: Vec<DamagedRow>,
+    clean_end: Option<Lsn>,
     is_closed: AtomicBool,
 }
 
@@ -57,20 +59,31 @@ impl Store {
     /// The folder is in use, cannot be read or written, has a newer format, or is damaged beyond repair: each its own
     /// [`StoreError`].
     pub fn open(data_dir: &Path, options: Options) -> Result<Arc<Self>, StoreError> {
+        Self::open_locked(Arc::new(DataFolder::open(data_dir)?), data_dir, options)
+    }
+
+    /// As [`Store::open`], with the catalogue in one folder, and journal, segments and blobs in another.
+    pub(super) fn open_locked(
+        folder: Arc<DataFolder>,
+        data_dir: &Path,
+        options: Options,
+    ) -> Result<Arc<Self>, StoreError> {
         let disk = options.disk;
-        let folder = Arc::new(DataFolder::open(data_dir)?);
         let mut definitions = DefinitionRecovery::open(Arc::clone(&folder), &options.definitions)?;
         let from = definitions.replay_from();
-        let rows = definitions.message_rows()?.rows;
-        let mut messages = MessageRecovery::new(Arc::clone(&disk), data_dir, rows, from)?;
+        let (clean_end, rows) = (definitions.clean_end(), definitions.message_rows()?);
+        let mut messages = MessageRecovery::new(Arc::clone(&disk), data_dir, rows.rows, from)?;
         let mut recovered = journal::replay(
             &disk,
             data_dir,
             from,
-            definitions.clean_end(),
-            &mut |lsn, record_bytes, content, body| match content {
-                Content::Definitions => definitions.replay(lsn, body),
-                _ => messages.replay(lsn, record_bytes, &content, body.len()),
+            clean_end,
+            &mut |lsn, record_bytes, content, body| {
+                if let Content::Definitions = content {
+                    definitions.replay(lsn, body);
+                } else {
+                    messages.replay(lsn, record_bytes, &content, body.len());
+                }
             },
         )?;
         let replay = recovered.report.clone();
@@ -78,11 +91,13 @@ impl Store {
         let journal = Journal::start(disk, data_dir, recovered, options.journal)?;
         let definitions = Arc::new(definitions.start(replay.end, end, Arc::clone(&journal))?);
         folder.finish_migration()?;
-        let rows: Arc<dyn RowStore> = Arc::clone(&definitions) as _;
-        let messages = messages.finish(Arc::clone(&journal), rows, options.messages)?;
+        let catalogue: Arc<dyn RowStore> = Arc::clone(&definitions) as _;
+        let messages = messages.finish(Arc::clone(&journal), catalogue, options.messages)?;
         Ok(Arc::new(Self {
             definitions,
             messages,
+            damaged_rows: rows.damaged,
+            clean_end,
             journal,
             replay,
             is_closed: AtomicBool::new(false),
@@ -97,6 +112,16 @@ impl Store {
     /// What replay found in the journal when the store was opened; the log has been told.
     pub fn replay(&self) -> &ReplayReport {
         &self.replay
+    }
+
+    /// Rows about messages that could not be read when the store was opened; the log has been told.
+    pub(super) fn damaged_rows(&self) -> &[DamagedRow] {
+        &self.damaged_rows
+    }
+
+    /// Where the journal had ended, if the last stop was a clean one.
+    pub(super) fn clean_end(&self) -> Option<Lsn> {
+        self.clean_end
     }
 
     /// Writes everything, marks a clean stop, and ends all threads; nothing is taken afterwards. A second call does nothing.

@@ -186,6 +186,7 @@ fn finish(found: &mut MessageRows, open: &mut Option<(Vec<u8>, Vec<u8>, u8)>) {
 
 fn damage(key: &[u8], reason: String) -> DamagedRow {
     DamagedRow {
+        key: key.to_vec(),
         what: key::describe(key),
         reason,
         is_restored: false,

@@ -59,10 +59,13 @@ mod replay;
 mod row;
 mod rows;
 mod store;
+mod upkeep;
 mod writer;
 
+pub(super) use catalogue::FOLDER;
 pub(super) use recovery::check_catalogue;
 pub(super) use replay::DefinitionRecovery;
+pub(super) use upkeep::{Export, exports, forget_damaged_rows};
 
 pub use json::{
     Document, ExportHeader, ImportError, ImportPlan, ImportReport, export, import, offline_import,

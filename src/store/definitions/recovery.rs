@@ -89,6 +89,8 @@ impl fmt::Display for RecoveryReport {
 /// A row that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedRow {
+    /// Its key.
+    pub key: Vec<u8>,
     /// What it defined, as far as its key tells.
     pub what: String,
     /// What is wrong with it.

@@ -200,6 +200,7 @@ impl DefinitionStore {
                 .get(&key)
                 .and_then(|value| row::decode(&key, value).ok());
             let report = DamagedRow {
+                key: key.clone(),
                 what: key::describe(&key),
                 reason,
                 is_restored: definition.is_some(),

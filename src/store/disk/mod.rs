@@ -9,10 +9,12 @@
 //! lost, in any order, by sectors of 512 bytes.
 
 pub mod faulty;
+mod overlay;
 mod real;
 pub mod sim;
 
 pub use faulty::FaultyDisk;
+pub use overlay::OverlayDisk;
 pub use real::RealDisk;
 pub use sim::SimDisk;
 

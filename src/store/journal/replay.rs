@@ -493,6 +493,8 @@ impl Replay<'_> {
                     queue,
                     position,
                     lsn,
+                    file: file.path.clone(),
+                    offset: lsn.0 - header.start.0,
                     bytes: bytes.len() as u64,
                     reason: reason.clone(),
                 });

@@ -4,6 +4,7 @@
 //! `replay`.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use super::Lsn;
 use crate::model::{Position, QueueId};
@@ -166,6 +167,10 @@ pub struct DamagedPiece {
     pub position: Option<Position>,
     /// Where it is.
     pub lsn: Lsn,
+    /// The file in which that is.
+    pub file: PathBuf,
+    /// Where in the file, in bytes.
+    pub offset: u64,
     /// Its bytes.
     pub bytes: u64,
     /// What is wrong.

@@ -14,7 +14,7 @@ use crate::model::QueueId;
 use crate::store::StoreError;
 use crate::store::checkpoint::{Alarm, CheckpointThread, Checkpointer};
 use crate::store::journal::{Journal, Lsn};
-use crate::store::queue_log::{Plan, QueueLog, Removal};
+use crate::store::queue_log::{LogFigures, Plan, QueueLog, Removal};
 
 /// The messages of durable queues, and those that were written to save memory.
 pub struct MessageStore {
@@ -111,6 +111,15 @@ impl MessageStore {
         }
         self.findings.lock().extend(taken.findings);
         Some(taken.log)
+    }
+
+    /// The queues whose logs nobody has taken, with how much they hold.
+    pub(in crate::store) fn unclaimed(&self) -> Vec<(QueueId, LogFigures)> {
+        let recovered = self.recovered.lock();
+        let logs = recovered.logs.iter();
+        let mut unclaimed: Vec<_> = logs.map(|(id, log)| (*id, log.log.figures())).collect();
+        unclaimed.sort_unstable_by_key(|(id, _)| *id);
+        unclaimed
     }
 
     /// Every durable queue has taken its log: what is left belongs to queues that are gone, and is removed in the background,
