@@ -462,8 +462,14 @@ mod tests {
         let environment = [("HAREMQ_DATA_DIR", "there")];
         let cases = [
             ("haremq doctor", ("there", false, false)),
-            ("haremq doctor --data-dir here --repair", ("here", true, false)),
-            ("haremq doctor --json --data-dir here", ("here", false, true)),
+            (
+                "haremq doctor --data-dir here --repair",
+                ("here", true, false),
+            ),
+            (
+                "haremq doctor --json --data-dir here",
+                ("here", false, true),
+            ),
         ];
         for (line, (data_dir, repair, json)) in cases {
             match parsed(line, &environment).unwrap() {

@@ -51,7 +51,9 @@ pub fn run(examination: &Examination, print: Print<'_>) -> Result<Exit, Failure>
     if is_text {
         print(&copied(&copy))?;
     }
-    let mended = doctor.mend().and_then(|mended| Ok((mended, doctor.examine()?)));
+    let mended = doctor
+        .mend()
+        .and_then(|mended| Ok((mended, doctor.examine()?)));
     let (mended, after) = mended.map_err(|error| {
         let exit = Exit::of_store_error(&error);
         let place = copy.path.display();
@@ -186,7 +188,10 @@ fn findings(report: &Report) -> String {
         .map(|finding| format!("{}\n", line(finding)))
         .collect();
     if report.findings_left_out > 0 {
-        text += &format!("{} more findings are not listed\n", report.findings_left_out);
+        text += &format!(
+            "{} more findings are not listed\n",
+            report.findings_left_out
+        );
     }
     if let Some(reason) = &report.beyond_repair {
         text += &format!("loss: {}\n", shown(reason));
@@ -261,7 +266,8 @@ fn advice(report: &Report) -> String {
             shown(&report.data_dir)
         ),
         Health::BeyondRepair => {
-            "The folder cannot be repaired: restore a backup, or move it away to start empty.".to_owned()
+            "The folder cannot be repaired: restore a backup, or move it away to start empty."
+                .to_owned()
         }
     }
 }
@@ -283,7 +289,11 @@ fn advice_after(after: &Report, copy: &Copy) -> String {
 mod tests {
     use super::*;
 
-    fn examined(data_dir: &std::path::Path, repair: bool, json: bool) -> (Result<Exit, Failure>, String) {
+    fn examined(
+        data_dir: &std::path::Path,
+        repair: bool,
+        json: bool,
+    ) -> (Result<Exit, Failure>, String) {
         let mut said = String::new();
         let examination = Examination {
             data_dir: data_dir.to_owned(),

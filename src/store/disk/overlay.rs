@@ -312,7 +312,11 @@ mod tests {
         let file = 0..4_u8;
         let at = 0..20_000_u32;
         prop_oneof![
-            (file.clone(), at.clone(), prop::collection::vec(1..255_u8, 1..9000))
+            (
+                file.clone(),
+                at.clone(),
+                prop::collection::vec(1..255_u8, 1..9000)
+            )
                 .prop_map(|(file, at, bytes)| Step::Write(file, at, bytes)),
             (file.clone(), at.clone()).prop_map(|(file, len)| Step::SetLen(file, len)),
             (file.clone(), at).prop_map(|(file, len)| Step::Allocate(file, len)),
@@ -404,7 +408,7 @@ mod tests {
         assert_eq!(disk.list(queues).unwrap(), [folder]);
         let file = folder.join("0-1.0.seg");
         drop(disk.open(&file, Access::Create).unwrap());
-        assert_eq!(disk.list(folder).unwrap(), [file.clone()]);
+        assert_eq!(disk.list(folder).unwrap(), [&*file]);
         assert!(disk.remove_folder(folder).is_err());
         disk.remove(&file).unwrap();
         disk.remove_folder(folder).unwrap();

@@ -142,7 +142,11 @@ fn file(from: &Path, to: &Path) -> io::Result<u64> {
     while at < metadata.len() {
         let bytes = (metadata.len() - at).min(PIECE_BYTES as u64) as usize;
         let piece = &mut piece[..bytes];
-        unreadable += read(&mut |buffer, at| source.read_exact_at(buffer, at), piece, at);
+        unreadable += read(
+            &mut |buffer, at| source.read_exact_at(buffer, at),
+            piece,
+            at,
+        );
         write_but_zeros(&target, piece, at)?;
         at += bytes as u64;
     }

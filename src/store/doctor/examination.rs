@@ -20,7 +20,12 @@ use crate::store::segments::SegmentFiles;
 use crate::store::{DataFolder, Options, Store, StoreError};
 
 /// What of the folder is copied: all that is not reached through the disk.
-const COPIED: [&str; 4] = [FORMAT_FILE, definitions::FOLDER, "meta.json", "meta.json.prev"];
+const COPIED: [&str; 4] = [
+    FORMAT_FILE,
+    definitions::FOLDER,
+    "meta.json",
+    "meta.json.prev",
+];
 
 /// Looks at everything and changes nothing.
 ///
@@ -121,11 +126,7 @@ fn catalogue(store: &Store, report: &mut Report) -> bool {
             _ => Severity::Loss,
         };
         has_lost |= severity == Severity::Loss;
-        report.find(Finding::new(
-            severity,
-            finding.label(),
-            finding.to_string(),
-        ));
+        report.find(Finding::new(severity, finding.label(), finding.to_string()));
     }
     for row in store.damaged_rows() {
         report.find(Finding::new(
@@ -144,6 +145,8 @@ fn journal(store: &Store, data_dir: &Path, report: &mut Report) {
     report.journal.records = replay.records;
     for case in &replay.cases {
         let severity = match case {
+            // A file that was used before, or was about to be.
+            ReplayCase::StaleBytes { .. } | ReplayCase::UnusedFile { .. } => continue,
             ReplayCase::HeaderUnreadable { .. } if !case.is_loss() => Severity::Damage,
             case if case.is_loss() => Severity::Loss,
             _ => Severity::Remark,
@@ -220,9 +223,8 @@ fn unclaimed(store: &Store, has_lost_definitions: bool, report: &mut Report) {
             true => Severity::Loss,
             false => Severity::Remark,
         };
-        let reason = format!(
-            "{messages} messages are of a queue that is not defined; a start removes them"
-        );
+        let reason =
+            format!("{messages} messages are of a queue that is not defined; a start removes them");
         let mut finding = Finding::new(severity, "queue-undefined", reason);
         finding.queue = Some(id.0);
         if has_lost_definitions {
