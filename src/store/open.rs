@@ -59,6 +59,7 @@ impl Store {
     pub fn open(data_dir: &Path, options: Options) -> Result<Arc<Self>, StoreError> {
         let disk = options.disk;
         let folder = Arc::new(DataFolder::open(data_dir)?);
+        journal::free_reserve(&*disk, data_dir);
         let mut definitions = DefinitionRecovery::open(Arc::clone(&folder), &options.definitions)?;
         let from = definitions.replay_from();
         let rows = definitions.message_rows()?;
