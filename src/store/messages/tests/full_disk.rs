@@ -35,6 +35,9 @@ fn a_queue_that_is_drained_on_a_full_disk_makes_room() {
     node.seal(FILLER);
     node.store.checkpoint_now().unwrap();
     assert!(segments(&sim) > 0);
+    // The next file is begun, so that it is sealed before the last is.
+    positions.push(node.publish(1, &[7; 6000]));
+    node.journal.flush().unwrap();
     disk.set_quota(Some(LEFT_BYTES));
     while !node.journal.is_full() {
         // Large beside a frame's blocks, so that a file is full of them however they come to lie.
