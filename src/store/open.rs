@@ -69,6 +69,7 @@ impl Store {
         options: Options,
     ) -> Result<Arc<Self>, StoreError> {
         let disk = options.disk;
+        journal::free_reserve(&*disk, data_dir);
         let mut definitions = DefinitionRecovery::open(Arc::clone(&folder), &options.definitions)?;
         let from = definitions.replay_from();
         let (clean_end, rows) = (definitions.clean_end(), definitions.message_rows()?);

@@ -3,6 +3,7 @@
 In: the program, and a file system of 256 MiB in memory. Out: the part `full-disk`.
 """
 
+import errno
 import os
 import select
 
@@ -154,6 +155,54 @@ def play(context, say, disk, floor, ends):
     eventually(lambda: channel.declare("q", passive=True).messages == 0, "all is taken")
     channel.publish("", "q", b"after", properties=encode_properties(delivery_mode=2))
     eventually(lambda: channel.declare("q", passive=True).messages == 1, "it goes on")
+
+
+def use_up(path):
+    """Fills what is left of the disk, to the last block."""
+    with open(path, "wb", buffering=0) as filler:
+        for step in (1 << 20, 4096):
+            try:
+                while True:
+                    filler.write(bytes(step))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+
+
+@part("full-disk", "not one block left: a killed broker starts, and draining the queue makes room")
+def restarted(context, _options, say):
+    with in_memory(context.path("disk"), DISK_BYTES) as disk:
+        try:
+            start_full(context, say, disk)
+        finally:
+            for broker in context.brokers:
+                if broker.process.poll() is None:
+                    broker.kill()
+
+
+def start_full(context, say, disk):
+    configuration = context.write("c.toml", "[alarms]\ndisk_free_limit = '0B'\ncheck_interval_ms = 100\n")
+
+    def start():
+        return context.broker("--config", configuration, data=os.path.join(disk, "data"))
+
+    broker = start()
+    broker.connect().channel().declare("q")
+    publisher = Publisher(broker, "q")
+    until_blocked(broker, publisher, say)
+    use_up(os.path.join(disk, "filler"))
+    broker.kill()
+    no_panic(broker)
+    broker = start()
+    told = broker.connect().channel().declare("q", passive=True).messages
+    missing = publisher.confirmed - set(consume(broker, "q", told))
+    assert not missing, "%d confirmed messages are missing: %s" % (len(missing), sorted(missing)[:10])
+    again = Publisher(broker, "q")
+    # Blocked until the room is noticed.
+    again.publish(WINDOW)
+    again.finish()
+    equal(again.nacked, set(), "publishes that were refused")
+    no_panic(broker)
 
 
 @part("full-disk", "no space left: publishing waits, and resumes when somebody else's file goes")

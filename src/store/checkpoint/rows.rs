@@ -65,6 +65,9 @@ impl Checkpointer {
                 false => Ok(()),
             });
             if let Err(failure) = committed {
+                if let Failure::Full(_) = failure {
+                    shared.journal.give_up_reserve();
+                }
                 for queue in &changed {
                     shared.owners.with_log(*queue, |log| log.rows_not_written());
                 }

@@ -8,7 +8,8 @@
 //! made durable, then frames; so a name without a header that fits means that no frame was written.
 //!
 //! The next file is allocated before it is needed: as a spare, unless there is one already. So a lack of space shows while the
-//! current file still has room.
+//! current file still has room. Beside it lies `journal/reserve`, which holds nothing: it is removed at each start, which needs a
+//! little room for the catalogue and for a file to go on in, and when there is no other room left.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,6 +29,7 @@ const SPARES_MAX: usize = 2;
 
 const FILE_PREFIX: &str = "wal-";
 const SPARE_PREFIX: &str = "spare-";
+const RESERVE: &str = "reserve";
 
 /// The generation that a file's name says, if it is a file of the journal.
 pub(super) fn generation_of(path: &Path) -> Option<u64> {
@@ -62,6 +64,7 @@ pub(super) struct Files {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     file_bytes: u64,
+    reserve_bytes: u64,
     known: Mutex<Known>,
 }
 
@@ -70,6 +73,12 @@ struct Known {
     /// By the place where they start.
     files: BTreeMap<Lsn, KnownFile>,
     spares: Vec<PathBuf>,
+    has_reserve: bool,
+}
+
+/// Removes the reserve; whether it was there.
+pub(super) fn remove_reserve(disk: &dyn Disk, folder: &Path) -> bool {
+    disk.remove(&folder.join(RESERVE)).is_ok()
 }
 
 #[derive(Debug)]
@@ -80,11 +89,17 @@ struct KnownFile {
 }
 
 impl Files {
-    pub(super) fn new(disk: Arc<dyn Disk>, folder: PathBuf, file_bytes: u64) -> Self {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        file_bytes: u64,
+        reserve_bytes: u64,
+    ) -> Self {
         Self {
             disk,
             folder,
             file_bytes,
+            reserve_bytes,
             known: Mutex::default(),
         }
     }
@@ -162,31 +177,48 @@ impl Files {
         !self.known.lock().spares.is_empty()
     }
 
-    /// Allocates the file behind that of `generation`, unless there is one to be used again. Nothing is left of one that finds no
-    /// space. Only for the thread that begins files.
+    /// Allocates the file behind that of `generation`, unless there is one to be used again. Only for the thread that begins files.
     pub(super) fn prepare(&self, generation: u64) -> io::Result<()> {
         if self.has_spare() {
             return Ok(());
         }
         let next = generation.saturating_add(1);
         let path = self.folder.join(format!("{SPARE_PREFIX}{next:010}"));
-        let allocated = self
-            .disk
-            .open(&path, Access::Create)
-            .and_then(|file| file.allocate(self.file_bytes));
-        match allocated {
-            Ok(()) => self.known.lock().spares.push(path),
-            // Some file systems keep what they could allocate.
-            Err(_) => drop(self.disk.remove(&path)),
-        }
-        allocated
+        self.allocate(&path, self.file_bytes)?;
+        self.known.lock().spares.push(path);
+        Ok(())
     }
 
-    /// Removes the files that are to be used again, for what must be written now; whether there were any.
-    pub(super) fn give_up_spares(&self) -> bool {
+    /// Makes the reserve, if it is not there and there is room for it.
+    pub(super) fn keep_reserve(&self) {
+        if self.reserve_bytes == 0 || self.known.lock().has_reserve {
+            return;
+        }
+        let path = self.folder.join(RESERVE);
+        let is_made = self.allocate(&path, self.reserve_bytes).is_ok();
+        self.known.lock().has_reserve = is_made;
+    }
+
+    /// Makes a file of so many bytes, of which nothing is left if that fails: some file systems keep what they could allocate.
+    fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let file = self.disk.open(path, Access::Create)?;
+        file.allocate(bytes).inspect_err(|_| {
+            // One that stays is found at the next start.
+            let _ = self.disk.remove(path);
+        })
+    }
+
+    /// Removes the files that are to be used again, or else the reserve, for what must be written now; whether there was any.
+    pub(super) fn give_up_room(&self) -> bool {
         let spares = std::mem::take(&mut self.known.lock().spares);
         let removed = spares.iter().map(|path| self.disk.remove(path).is_ok());
-        removed.fold(false, |any, removed| any | removed)
+        removed.fold(false, |any, removed| any | removed) || self.give_up_reserve()
+    }
+
+    /// Removes the reserve; whether it was there.
+    pub(super) fn give_up_reserve(&self) -> bool {
+        std::mem::take(&mut self.known.lock().has_reserve)
+            && remove_reserve(&*self.disk, &self.folder)
     }
 
     /// The file is full and synced to its end.

@@ -108,6 +108,8 @@ pub struct JournalOptions {
     pub settle_delay: Duration,
     /// Time between attempts while there is no space.
     pub full_retry: Duration,
+    /// Bytes that are kept free on the disk for a start, and for when everything else is full.
+    pub reserve_bytes: u64,
 }
 
 impl Default for JournalOptions {
@@ -118,6 +120,7 @@ impl Default for JournalOptions {
             sync: SyncMode::Always,
             settle_delay: Duration::from_millis(200),
             full_retry: Duration::from_secs(1),
+            reserve_bytes: 8 * 1024 * 1024,
         }
     }
 }
@@ -135,6 +138,11 @@ pub struct SealedFile {
     pub queues: Vec<QueueId>,
     /// Bytes up to its end.
     pub bytes: u64,
+}
+
+/// Frees the room that is kept for a start. To be called before anything is opened; the journal keeps it again.
+pub fn free_reserve(disk: &dyn Disk, data_folder: &Path) {
+    files::remove_reserve(disk, &data_folder.join(FOLDER));
 }
 
 /// What the journal has done since it was started.
@@ -359,7 +367,9 @@ impl Journal {
         disk.make_folder(&folder)
             .and_then(|()| disk.sync_folder(data_folder))
             .map_err(StoreError::io("create", &folder))?;
-        let files = Files::new(disk.clone(), folder.clone(), options.file_bytes);
+        files::remove_reserve(&*disk, &folder);
+        let (file_bytes, reserve_bytes) = (options.file_bytes, options.reserve_bytes);
+        let files = Files::new(disk.clone(), folder.clone(), file_bytes, reserve_bytes);
         files
             .adopt(recovered.files, recovered.unused)
             .map_err(StoreError::io("use", &folder))?;
@@ -469,6 +479,11 @@ impl Journal {
     /// The usual length of a file, in bytes.
     pub fn file_bytes(&self) -> u64 {
         self.shared.options.file_bytes
+    }
+
+    /// Gives the reserve up, for rows that must be committed on a full disk. It is made again when there is room.
+    pub fn give_up_reserve(&self) {
+        self.shared.files.give_up_reserve();
     }
 
     /// Something was removed from the disk: space is looked for at once, if there was none.

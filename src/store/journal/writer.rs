@@ -10,7 +10,7 @@
 //! That there is no space shows ahead: the next file is allocated when the current one is begun. If that fails, the journal counts
 //! as full, and whoever publishes is stopped, while what frees space (settlements, and the checkpoints that rest on them) is still
 //! written to the current file. It is tried again until the next file is there. If a write finds no space all the same, a large
-//! body or a frame beyond the file's end, the files kept for later are given up for it.
+//! body or a frame beyond the file's end, the files kept for later are given up for it, and then the reserve.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -108,6 +108,7 @@ impl Writer {
                 Some(Instant::now() + self.shared.options.full_retry)
             }
             Ok(()) => {
+                self.shared.files.keep_reserve();
                 self.shared.set_roomy();
                 self.has_told_stuck = false;
                 None
@@ -379,7 +380,7 @@ impl Writer {
             }
             self.prepare_at = Some(Instant::now() + shared.options.full_retry);
             shared.set_full();
-            if shared.files.give_up_spares() {
+            if shared.files.give_up_room() {
                 continue;
             }
             let mut input = shared.input.lock();

@@ -84,6 +84,7 @@ impl World {
             sync,
             settle_delay: Duration::from_micros(self.random.below(500)),
             full_retry: Duration::from_millis(1),
+            reserve_bytes: 0,
         };
         let start = recovered.next.start;
         let confirmed = Arc::new(AtomicU64::new(0));

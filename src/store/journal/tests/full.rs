@@ -165,3 +165,39 @@ fn what_is_kept_is_given_up_for_a_large_body() {
     until(|| !journal.is_full() && !journal.is_stuck());
     assert_eq!(replay_all(&sim.lose_unsynced()).1.len(), 1);
 }
+
+#[test]
+fn the_reserve_is_given_up_last_and_made_again() {
+    let sim = sim();
+    let disk = FaultyDisk::new(Arc::new(sim.clone()));
+    let options = JournalOptions {
+        reserve_bytes: 9000,
+        ..options()
+    };
+    let (recovered, _) = replay_all(&sim);
+    let journal = Journal::start(Arc::new(disk.clone()), data(), recovered, options).unwrap();
+    let reserve = Path::new("/data/journal/reserve");
+    let has_reserve = || {
+        sim.content(reserve)
+            .is_some_and(|content| content.len() == 9000)
+    };
+    assert!(has_reserve());
+    disk.set_quota(Some(0));
+    let mut position = 0;
+    while !journal.is_full() {
+        position += 1;
+        confirmed(&journal, position, &[b'x'; 6000]);
+    }
+    settle(&journal, 1);
+    assert!(has_reserve(), "it is not for what still finds room");
+    append(&journal, position + 1, &vec![3; BLOB_BYTES_MIN]);
+    until(|| journal.is_stuck());
+    assert!(!has_reserve());
+    disk.set_quota(None);
+    until(|| !journal.is_full() && !journal.is_stuck());
+    assert!(has_reserve());
+    drop(journal);
+    free_reserve(&sim, data());
+    assert!(!has_reserve());
+    assert_eq!(replay_all(&sim).1.len() as u64, position + 2);
+}

@@ -32,6 +32,7 @@ fn options() -> JournalOptions {
         file_bytes: 64 * 1024,
         settle_delay: Duration::from_secs(3600),
         full_retry: Duration::from_millis(1),
+        reserve_bytes: 0,
         ..JournalOptions::default()
     }
 }

@@ -35,9 +35,13 @@ fn a_queue_that_is_drained_on_a_full_disk_makes_room() {
     node.seal(FILLER);
     node.store.checkpoint_now().unwrap();
     assert!(segments(&sim) > 0);
+    // The next file is begun, so that it is sealed before the last is.
+    positions.push(node.publish(1, &[7; 6000]));
+    node.journal.flush().unwrap();
     disk.set_quota(Some(LEFT_BYTES));
     while !node.journal.is_full() {
-        positions.extend(node.fill(1, 10));
+        // Large beside a frame's blocks, so that a file is full of them however they come to lie.
+        positions.push(node.publish(1, &[7; 6000]));
         node.journal.flush().unwrap();
     }
     assert!(node.store.checkpoint_now().is_err());
@@ -61,7 +65,7 @@ fn a_queue_that_is_drained_on_a_full_disk_makes_room() {
     assert_eq!(segments(&sim), 0);
     assert!(node.journal.is_full() && !node.journal.is_stuck());
     for position in &positions[200..] {
-        node.settle(1, *position, 1024);
+        node.settle(1, *position, 6000);
     }
     node.store.checkpoint_now().unwrap();
     until(|| !node.journal.is_full());

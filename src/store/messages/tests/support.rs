@@ -278,6 +278,7 @@ impl Node {
             file_bytes: sizes.journal_bytes,
             entries_max: 4096,
             sync: SyncMode::Always,
+            reserve_bytes: 0,
             ..JournalOptions::default()
         };
         let journal = Journal::start(Arc::clone(&disk), folder(), replayed, options)?;
