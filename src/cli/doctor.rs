@@ -106,7 +106,7 @@ fn text(report: &Report) -> String {
         lines.push(
             match report.stopped_cleanly {
                 true => "last stop: clean",
-                false => "last stop: none, a kill or a crash",
+                false => "last stop: not marked as clean, as after a kill or a crash",
             }
             .to_owned(),
         );

@@ -91,7 +91,8 @@ fn look(
     scrubbed(&scrub.lost, &scrub.spoiled, data_dir, report);
     for finding in store.messages.findings() {
         let severity = severity_of(finding.kind);
-        let mut found = Finding::new(severity, finding.kind.label(), finding.detail);
+        let reason = format!("{}: {}", meaning(finding.kind), finding.detail);
+        let mut found = Finding::new(severity, finding.kind.label(), reason);
         found.queue = Some(finding.queue.0);
         report.find(found);
     }
@@ -294,6 +295,25 @@ const fn severity_of(kind: FindingKind) -> Severity {
         | FindingKind::Shorter
         | FindingKind::Unreadable
         | FindingKind::JournalBehindRows => Severity::Loss,
+    }
+}
+
+/// What a start makes of it.
+const fn meaning(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::LongerThanRow => "the rest of an unfinished checkpoint goes",
+        FindingKind::UnfinishedCheckpoint => "the file of an unfinished checkpoint goes",
+        FindingKind::UnfinishedCompaction => "the file of an unfinished compaction goes",
+        FindingKind::Adopted => {
+            "a file of which the catalogue knows nothing is taken over, with messages that were settled"
+        }
+        FindingKind::RowDamaged => "a row of the catalogue makes no sense",
+        FindingKind::Missing => "a file is missing",
+        FindingKind::Shorter => "a file was cut off",
+        FindingKind::Unreadable => "what cannot be read is set aside",
+        FindingKind::JournalBehindRows => {
+            "the journal has lost its end, with messages and settlements that were in it"
+        }
     }
 }
 
