@@ -22,6 +22,7 @@ mod durability;
 mod errors;
 mod exchanges;
 mod expiry;
+mod golden;
 mod harness;
 mod headers_exchange;
 mod limits;

@@ -57,6 +57,22 @@ impl Node {
         }
     }
 
+    /// A node with the defaults on a copy of a data folder.
+    pub fn start_on_copy_of(data: &Path) -> Self {
+        let folder = new_folder();
+        copy(data, &folder.path().join("data"));
+        let settings = Settings::defaults();
+        let broker = open(&folder, &settings);
+        let now = broker.clock().now();
+        Self {
+            session: Arc::new(server::session_settings(&settings)),
+            folder,
+            settings,
+            broker: Some(broker),
+            clock: Rc::new(Cell::new(now)),
+        }
+    }
+
     /// A node that imports a definitions document beside its default account.
     pub fn start_with_definitions(json: &str) -> Self {
         Self::start_from(|_| {}, Some(json))
