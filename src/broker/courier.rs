@@ -43,6 +43,10 @@ impl Courier {
                 tracing::debug!(target: "haremq::queue", queue = %id, ?reason, "the queue ends");
                 broker.end_queue(id, &mut self.effects);
             }
+            // Whoever deleted a queue has put that into the journal by now.
+            for (id, log) in self.effects.forgotten.drain(..) {
+                broker.messages.forget(id, log);
+            }
             if !self.effects.needs_execution() {
                 self.effects.dispatch();
                 break;

@@ -22,6 +22,9 @@ const THREADS: usize = 2;
 /// How often a read is planned anew because a file was moved under it, before it counts as failed.
 const PLANS_MAX: usize = 100;
 
+/// Bytes that may wait to be written to the journal while messages are read.
+const JOURNAL_BACKLOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// How long a plan waits whose record is still on its way to the file.
 const PLAN_PAUSE: Duration = Duration::from_millis(1);
 
@@ -98,6 +101,11 @@ fn run(broker: &Weak<Broker>, jobs: &Receiver<(Job, Now)>) {
         let Some(broker) = broker.upgrade() else {
             return;
         };
+        wait_for_journal(&broker);
+        let load = match &job {
+            Job::Block(load) => Some(*load),
+            Job::Letter(_) => None,
+        };
         let turn = AssertUnwindSafe(|| {
             match job {
                 Job::Block(load) => load_block(&broker, &load, &mut courier, now),
@@ -112,8 +120,27 @@ fn run(broker: &Weak<Broker>, jobs: &Receiver<(Job, Now)>) {
                 "a defect of the broker: messages could not be read back"
             );
             courier = Courier::default();
+            if let Some(load) = load
+                && let Some(queue) = broker.queue(load.queue)
+            {
+                let failed = ReadBlock {
+                    failed: true,
+                    ..ReadBlock::default()
+                };
+                // The queue asks again later; one deleted meanwhile wants nothing.
+                let _ = queue.handle_loaded(&load, failed, now, &mut courier.effects);
+            }
         }
         broker.loader.pending.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What is read may be written again, as dead letters: nothing is read while the journal has too much to write. The threads that
+/// write never wait for this one.
+fn wait_for_journal(broker: &Broker) {
+    let journal = broker.messages.journal();
+    while journal.failure().is_none() && journal.backlog_bytes() >= JOURNAL_BACKLOG_BYTES_MAX {
+        std::thread::sleep(PLAN_PAUSE);
     }
 }
 

@@ -131,7 +131,9 @@ impl Broker {
         });
         Loader::start(&broker).map_err(StartError::Thread)?;
         broker.restore(loaded.definitions, &mut report);
-        broker.messages.finish_recovery()?;
+        // The messages of a queue that could not be restored wait for a start that can.
+        let may_remove = report.skipped.is_empty() && broker.store.recovery().is_none();
+        broker.messages.finish_recovery(may_remove)?;
         Ok((broker, report))
     }
 
@@ -170,13 +172,14 @@ impl Broker {
                 Err(reason) => report.skipped.push(reason),
             }
         }
-        courier.carry_out(self, now);
         for row in &definitions.bindings {
             match self.restore_binding(row) {
                 Ok(()) => report.bindings += 1,
                 Err(reason) => report.skipped.push(reason),
             }
         }
+        // Only now: what expires at once goes to dead-letter exchanges, which need their bindings.
+        courier.carry_out(self, now);
     }
 
     fn restore_vhost(&self, row: &stored::Vhost, definitions: &Definitions) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::dead_letters::DeathReason;
 use super::loading::Load;
 use crate::model::{ChannelWindow, Name, Outlet, Position, QueueId, SharedMessage, WallMs};
+use crate::store::queue_log::QueueLog;
 use crate::store::record::Run;
 
 /// A message that leaves a queue by another door than settlement, and the exchange it goes to.
@@ -68,6 +69,8 @@ pub struct Effects {
     /// Queues whose next deadline, in wall milliseconds, is earlier than the last one reported. When it
     /// comes, `handle_timeout` is called once.
     pub deadlines: Vec<(QueueId, WallMs)>,
+    /// Logs of deleted queues. The store may forget them once the deletion is in the journal.
+    pub forgotten: Vec<(QueueId, QueueLog)>,
     /// Ranges of queues' logs that the queues wait for.
     pub loads: Vec<Load>,
     /// Logged positions of the queue under whose lock the caller is that came to their end, each once.
@@ -105,7 +108,16 @@ impl Effects {
             && self.deletions.is_empty()
             && self.windows.is_empty()
             && self.deadlines.is_empty()
+            && self.forgotten.is_empty()
             && self.loads.is_empty())
+    }
+
+    /// Forgets what a piece of work that panicked had to say of its queue's log: it must not be taken for another queue's.
+    pub(super) fn begin_section(&mut self) {
+        self.settled.clear();
+        self.requeued.clear();
+        self.delivered.clear();
+        self.purged = None;
     }
 
     pub(super) fn note_delivered(&mut self, position: Position) {

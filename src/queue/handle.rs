@@ -203,8 +203,7 @@ impl QueueHandle {
         let ready = state.delete(fx);
         fx.discard(state);
         let log = std::mem::replace(&mut guarded.log, self.0.store.new_log(self.id()));
-        drop(guarded);
-        self.0.store.forget(self.id(), log);
+        fx.forgotten.push((self.id(), log));
         Ok(saturate(ready))
     }
 
@@ -450,6 +449,7 @@ impl QueueHandle {
     /// # Errors
     /// The queue is gone.
     pub fn handle_timeout(&self, now: Now, fx: &mut Effects) -> Result<(), Gone> {
+        fx.begin_section();
         let mut guarded = self.lock();
         guarded.armed_ms = WallMs::MAX;
         guarded.state.as_mut().ok_or(Gone)?.handle_timeout(now, fx);
@@ -504,6 +504,7 @@ impl QueueHandle {
         now: Now,
         fx: &mut Effects,
     ) -> Result<(), Gone> {
+        fx.begin_section();
         let mut guarded = self.lock();
         let Guarded { state, log, .. } = &mut *guarded;
         let state = state.as_mut().ok_or(Gone)?;
@@ -555,6 +556,7 @@ impl QueueHandle {
         fx: &mut Effects,
         act: impl FnOnce(&mut QueueState, &mut Effects) -> T,
     ) -> Result<T, Gone> {
+        fx.begin_section();
         let mut guarded = self.lock();
         let result = act(guarded.state.as_mut().ok_or(Gone)?, fx);
         self.end_section(&mut guarded, fx);

@@ -194,7 +194,11 @@ impl Task {
             self.session.end_burst(now, &mut self.executor);
             is_active = true;
         }
-        is_active |= self.poll_inbox(cx, now);
+        if self.poll_inbox(cx, now) {
+            // An answer from the disk may have let kept publishes go on.
+            self.session.end_burst(now, &mut self.executor);
+            is_active = true;
+        }
         is_active |= self.poll_write(cx)?;
         self.log_exceptions();
         if self.session.ended().is_some() {
@@ -255,15 +259,17 @@ impl Task {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Now) -> io::Result<Poll<Read>> {
-        if !self.session.wants_input()
+        let is_outrunning = self.executor.is_outrunning_checkpoints();
+        if is_outrunning {
+            self.look_again_at = Some(now.monotonic + CHECKPOINT_PAUSE);
+        }
+        let is_held = is_outrunning || self.executor.is_congested(cx.waker());
+        self.session.hold_input(is_held);
+        if is_held
+            || !self.session.wants_input()
             || self.is_leftover_unread
             || self.is_deaf_to_notices()
-            || self.executor.is_congested(cx.waker())
         {
-            return Ok(Poll::Pending);
-        }
-        if self.executor.is_outrunning_checkpoints() {
-            self.look_again_at = Some(now.monotonic + CHECKPOINT_PAUSE);
             return Ok(Poll::Pending);
         }
         SCRATCH.with_borrow_mut(|scratch| {

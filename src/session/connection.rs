@@ -460,7 +460,7 @@ impl Session {
     }
 
     fn handle_heartbeat(&mut self, now: Instant, executor: &mut impl Executor) {
-        let is_reading = self.wants_input();
+        let is_reading = self.wants_input() && !self.is_held;
         let Some(heartbeat) = &mut self.heartbeat else {
             return;
         };

@@ -93,6 +93,8 @@ pub struct Session {
     output: Output,
     /// Whether the executor was told that the connection ended.
     is_released: bool,
+    /// Whether whoever reads the socket does not, for reasons of its own.
+    is_held: bool,
     exceptions: VecDeque<(ChannelNumber, Exception)>,
 }
 
@@ -144,6 +146,7 @@ impl Session {
             received_total: 0,
             output: Output::default(),
             is_released: false,
+            is_held: false,
             exceptions: VecDeque::new(),
         }
     }
@@ -296,6 +299,12 @@ impl Session {
             && !self.throttle.is_blocked
             && self.pending_bytes <= self.settings.pending_bytes_max
             && self.output.reply_bytes() <= self.settings.reply_bytes_max
+    }
+
+    /// Says whether the socket is not read although the session wants input, because the disk does not keep pace: a client
+    /// that is not heard is not dead.
+    pub fn hold_input(&mut self, is_held: bool) {
+        self.is_held = is_held;
     }
 
     /// When to call [`Session::handle_timeout`].

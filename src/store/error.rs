@@ -84,6 +84,12 @@ pub enum StoreError {
         /// The system's reason.
         reason: String,
     },
+    /// There is no room on the disk for a write that can be made later.
+    #[error("no space left on the disk for {}", path.display())]
+    NoSpace {
+        /// What was to grow.
+        path: PathBuf,
+    },
     /// A write or a sync failed earlier; what was not synced then may be lost, so nothing more is accepted.
     #[error(
         "definitions can no longer be stored since an earlier failure ({reason}); free or replace the disk, then restart haremq"
@@ -146,7 +152,10 @@ impl StoreError {
             | Self::UnknownFormat { .. }
             | Self::Damaged { .. }
             | Self::TooLarge { .. } => Self::DAMAGE_EXIT_CODE,
-            Self::Io { .. } | Self::Stopped { .. } | Self::Checkpoint { .. } => IOERR,
+            Self::Io { .. }
+            | Self::NoSpace { .. }
+            | Self::Stopped { .. }
+            | Self::Checkpoint { .. } => IOERR,
         }
     }
 

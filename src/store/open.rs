@@ -23,7 +23,7 @@ pub struct Options {
     pub journal: JournalOptions,
     /// The messages.
     pub messages: MessageOptions,
-    /// Where journal, segments and blobs lie.
+    /// Where journal and messages lie.
     pub disk: Arc<dyn Disk>,
 }
 
@@ -91,18 +91,15 @@ impl Store {
         let journal = Journal::start(disk, data_dir, recovered, options.journal)?;
         let definitions = Arc::new(definitions.start(replay.end, end, Arc::clone(&journal))?);
         folder.finish_migration()?;
-        let messages = messages.finish(
-            Arc::clone(&journal),
-            Arc::clone(&definitions) as Arc<dyn RowStore>,
-            options.messages,
-        )?;
+        let catalogue: Arc<dyn RowStore> = Arc::clone(&definitions) as _;
+        let messages = messages.finish(Arc::clone(&journal), catalogue, options.messages)?;
         Ok(Arc::new(Self {
             definitions,
             messages,
-            replay,
             damaged_rows: rows.damaged,
             clean_end,
             journal,
+            replay,
             is_closed: AtomicBool::new(false),
         }))
     }
@@ -135,13 +132,11 @@ impl Store {
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        // Nothing is lost when rows cannot be committed: the journal has what they would say.
-        if let Err(error) = self.messages.close() {
-            tracing::error!(%error, "the last checkpoint failed");
-        }
         self.definitions.stop();
+        // Rows that could not be written are in the journal.
+        let messages = self.messages.close();
         match self.journal.close() {
-            Ok(end) => self.definitions.close(Some(end)),
+            Ok(end) => self.definitions.close(Some(end)).and(messages),
             Err(error) => {
                 // The first failure is the one to tell.
                 let _ = self.definitions.close(None);

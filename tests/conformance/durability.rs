@@ -287,7 +287,6 @@ fn restarts_can_follow_each_other() {
         expected.push(body);
         client.close();
         node.restart();
-        node = node.killed();
     }
     let bodies: Vec<&str> = expected.iter().map(String::as_str).collect();
     node.client().expect_contents("q", &bodies);

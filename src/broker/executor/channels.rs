@@ -83,6 +83,9 @@ impl ConnectionExecutor {
         self.return_unsent(channel);
         self.flush_gathered();
         self.carry_out();
+        // Another channel of this number must not be told of what this one published.
+        self.unsynced.retain(|(_, late)| late.channel != channel);
+        self.completions.retain(|late| late.channel != channel);
     }
 
     /// Takes all consumers of the connection out of their queues.

@@ -282,7 +282,9 @@ impl ConnectionExecutor {
     }
 
     fn flush_settlements(&mut self, id: QueueId, entries: Vec<QueueSettlement>) {
-        let Some(handle) = self.queues.get(id).cloned() else {
+        // What comes late may be for a queue that the connection has forgotten.
+        let known = self.queues.get(id).cloned();
+        let Some(handle) = known.or_else(|| self.broker.queue(id)) else {
             return;
         };
         let settled = handle.settle_batch(entries, self.now, &mut self.courier.effects);

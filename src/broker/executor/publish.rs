@@ -101,6 +101,7 @@ impl ConnectionExecutor {
         channel: ChannelNumber,
         publish: &Publish<'_>,
     ) -> Result<StagedPublish, Refusal> {
+        self.has_published = true;
         let routed = self.route_without_reply(channel, publish)?;
         Ok(StagedPublish {
             mandatory: publish.mandatory && !self.is_reply(&routed.message),

@@ -12,6 +12,9 @@
 //! A crash before 5 leaves files without rows and files longer than their rows, and all of it is in the journal still. A crash
 //! after 5 leaves a journal file that replay passes over. A failure before 3 takes back what was written.
 //!
+//! Without space on the disk nothing is copied, but rows are committed: the journal and the catalogue keep some room for that. So
+//! what consumers settle frees segments and journal files, which makes room for the rest.
+//!
 //! A segment that dies before it ever had a row is removed, durably, before the commit that lets the journal forget its messages.
 //! Any other dead segment's row says so first; then its file goes, durably; then the row goes with the next commit. So no file without
 //! a row has settled messages in it, and no row that does not say «dead» lacks its file.
@@ -34,6 +37,7 @@ use std::sync::atomic::Ordering;
 
 use crate::model::QueueId;
 use crate::store::StoreError;
+use crate::store::disk::is_out_of_space;
 use crate::store::journal::{Lsn, SealedFile};
 use crate::store::messages::{Counters, Shared};
 use crate::store::queue_log::SegmentId;
@@ -64,7 +68,10 @@ impl fmt::Display for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::Failed(error.to_string())
+        match error {
+            StoreError::NoSpace { .. } => Self::Full(error.to_string()),
+            error => Self::Failed(error.to_string()),
+        }
     }
 }
 
@@ -72,9 +79,9 @@ impl Failure {
     fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + use<'a> {
         move |error| {
             let reason = format!("cannot {action} {}: {error}", path.display());
-            match error.kind() {
-                io::ErrorKind::StorageFull => Self::Full(reason),
-                _ => Self::Failed(reason),
+            match is_out_of_space(&error) {
+                true => Self::Full(reason),
+                false => Self::Failed(reason),
             }
         }
     }
@@ -131,6 +138,7 @@ impl Checkpointer {
     /// Everything that is due. Tried again after a failure.
     pub(in crate::store) fn run(&mut self) -> Result<(), Failure> {
         let result = self.run_once();
+        self.shared.journal.room_was_made();
         self.note(result.as_ref().err());
         // The buffers are for the next files; an idle node has no use for them.
         self.read_buffer = Vec::new();
@@ -140,6 +148,10 @@ impl Checkpointer {
 
     fn run_once(&mut self) -> Result<(), Failure> {
         self.remove_deleted()?;
+        if self.is_short_of_space() {
+            // First of all what is dead goes.
+            self.commit(&[], self.checkpoint)?;
+        }
         while let Some(sealed) = self.due() {
             self.checkpoint(&sealed)?;
             self.has_orphans = true;
@@ -157,10 +169,18 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// The oldest sealed journal file, if there are more than are left alone.
+    fn is_short_of_space(&self) -> bool {
+        self.shared.journal.is_full() || matches!(self.logged, Some(Failure::Full(_)))
+    }
+
+    /// The oldest sealed journal file, if there are more than are left alone; none is while the journal needs one.
     fn due(&self) -> Option<SealedFile> {
         let sealed = self.shared.journal.sealed();
-        (sealed.len() > self.shared.options.sealed_files_max)
+        let left_alone = match self.shared.journal.is_full() {
+            true => 0,
+            false => self.shared.options.sealed_files_max,
+        };
+        (sealed.len() > left_alone)
             .then(|| sealed.into_iter().next())
             .flatten()
     }

@@ -80,6 +80,15 @@ impl Checkpointer {
         if queues.is_empty() {
             return Ok(Vec::new());
         }
+        if self.is_short_of_space() {
+            // Else the disk would be filled to its last byte each second.
+            let entries = queues.iter().flat_map(|(_, entries)| entries);
+            let bytes = entries.map(|entry| u64::from(entry.record_bytes)).sum();
+            let files = &self.shared.files;
+            files
+                .find_room(bytes)
+                .map_err(Failure::io("find room in", files.folder()))?;
+        }
         let Some((file, _)) = self.shared.journal.file_of(sealed.start) else {
             return Err(Failure::Failed("a sealed journal file is gone".to_owned()));
         };
@@ -95,8 +104,12 @@ impl Checkpointer {
         for (queue, mut entries) in queues {
             let kind = |entry: &JournalEntry| (entry.position.lane(), entry.is_transient);
             entries.sort_by_key(kind);
-            for entries in entries.chunk_by(|a, b| kind(a) == kind(b)) {
-                copying.lane(queue, entries.to_vec())?;
+            // Most queues use one lane: nothing is copied then.
+            while let Some(first) = entries.first().map(kind) {
+                let later = entries.partition_point(|entry| kind(entry) == first);
+                let later = entries.split_off(later);
+                copying.lane(queue, entries)?;
+                entries = later;
             }
         }
         let Copying { moved, buffer, .. } = copying;

@@ -29,7 +29,7 @@ impl Checkpointer {
     /// it, a dead letter or the rest of a transaction, is lost with its frame.
     pub(super) fn commit(&mut self, queues: &[QueueId], checkpoint: Lsn) -> Result<(), Failure> {
         let shared = &self.shared;
-        if shared.journal.is_full() {
+        if shared.journal.is_stuck() {
             return Err(Failure::Full("the journal waits for space".to_owned()));
         }
         let changed: BTreeSet<QueueId> = shared
@@ -168,7 +168,7 @@ pub(super) fn sync_journal(journal: &Journal, lsn: Lsn) -> Result<(), Failure> {
     loop {
         match receiver.recv_timeout(LOOK_FOR_SPACE) {
             Ok(outcome) => break outcome?,
-            Err(RecvTimeoutError::Timeout) if journal.is_full() => {
+            Err(RecvTimeoutError::Timeout) if journal.is_stuck() => {
                 return Err(Failure::Full("the journal waits for space".to_owned()));
             }
             Err(RecvTimeoutError::Timeout) => {}

@@ -10,8 +10,10 @@
 //! - `flush_every_ms` stays on: the thread behind it is also the only one that reclaims space.
 //! - One tree: a batch on one tree is atomic, and many trees cost much space (sled issue 1484).
 //! - Panics inside sled are caught and become errors.
+//! - sled never goes on after it met a full disk. So blocks behind the end of its file are allocated ahead, and nothing is
+//!   written that they might not hold ([`Catalogue::keep_room`]).
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,9 +21,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+
 use super::key::{self, Kind};
 use super::row;
 use crate::store::StoreError;
+use crate::store::disk::is_out_of_space;
 use crate::store::journal::Lsn;
 
 /// The folder of the database in the data folder.
@@ -41,6 +46,18 @@ const FLUSH_EVERY_MS: u64 = 500;
 /// How long a lock on the database that its last user has not let go of is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// What is kept allocated behind the end of sled's file, and of that what its own housekeeping may need at any time: it writes
+/// by segments of 512 KiB.
+const ROOM_BYTES: u64 = 6 * 1024 * 1024;
+const OWN_BYTES: u64 = 2 * 1024 * 1024;
+
+/// It is allocated by so much, so that it lies in few pieces.
+const ROOM_STEP_BYTES: u64 = 1024 * 1024;
+
+/// A row that changes takes up to its leaf anew, and a row much longer than that several times its length.
+const LEAF_BYTES: u64 = 4 * 1024;
+const WRITE_FACTOR: u64 = 3;
 
 /// The counters that the catalogue keeps beside the definitions.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +123,11 @@ impl Catalogue {
         make_private(path).map_err(StoreError::io("keep others out of", path))?;
         let (db, rows) = open_unlocked(path, cache_bytes_max)?;
         let db_path = path.join(DB_FILE);
-        let db_file = File::open(&db_path).map_err(StoreError::io("open", &db_path))?;
+        let db_file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&db_path)
+            .map_err(StoreError::io("open", &db_path))?;
         // The files must be found after a power cut, not only be synced.
         for folder in [Some(path), path.parent()].into_iter().flatten() {
             File::open(folder)
@@ -120,6 +141,41 @@ impl Catalogue {
             commits: AtomicU64::new(0),
             _db: db,
         })
+    }
+
+    /// Sees to it that there is room for so many rows with so many bytes, and for sled's own needs, before they are applied.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`], and nothing has changed; the system's.
+    pub(super) fn keep_room(&self, rows: usize, bytes: usize) -> Result<(), StoreError> {
+        let needed = OWN_BYTES + rows as u64 * LEAF_BYTES + bytes as u64 * WRITE_FACTOR;
+        // On a full disk what was allocated before counts.
+        let kept =
+            self.allocate_behind(ROOM_BYTES + needed).or_else(|error| {
+                match is_out_of_space(&error) {
+                    true => self.allocate_behind(needed),
+                    false => Err(error),
+                }
+            });
+        let path = self.path.join(DB_FILE);
+        kept.map_err(|error| match is_out_of_space(&error) {
+            true => StoreError::NoSpace { path },
+            false => StoreError::io("allocate", &path)(error),
+        })
+    }
+
+    fn allocate_behind(&self, bytes: u64) -> io::Result<()> {
+        let end = (self.db_file.metadata()?.len() + bytes).next_multiple_of(ROOM_STEP_BYTES);
+        match fallocate(&self.db_file, FallocateFlags::KEEP_SIZE, 0, end) {
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                let stat = fstatvfs(&self.db_file)?;
+                match stat.f_bavail.saturating_mul(stat.f_frsize) >= bytes {
+                    true => Ok(()),
+                    false => Err(io::ErrorKind::StorageFull.into()),
+                }
+            }
+            result => Ok(result?),
+        }
     }
 
     /// Applies a batch, all or nothing, without waiting for the disk. The next [`Catalogue::commit`] covers
@@ -276,4 +332,34 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("without a reason")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn room_is_kept_behind_the_end_of_the_file_and_changes_nothing_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FOLDER);
+        let catalogue = Catalogue::open(&path, 1 << 20).unwrap();
+        let file = path.join(DB_FILE);
+        let bytes = fs::metadata(&file).unwrap().len();
+        for _ in 0..2 {
+            catalogue.keep_room(10, 1000).unwrap();
+            let kept = fs::metadata(&file).unwrap();
+            assert_eq!(kept.len(), bytes);
+            // Where the file system cannot do that it has looked for free space.
+            assert!(kept.blocks() * 512 >= ROOM_BYTES + OWN_BYTES || kept.blocks() * 512 <= bytes);
+        }
+        let mut batch = sled::Batch::default();
+        batch.insert(b"k".as_slice(), b"v".as_slice());
+        catalogue.commit(batch).unwrap();
+        drop(catalogue);
+        let catalogue = Catalogue::open(&path, 1 << 20).unwrap();
+        assert_eq!(catalogue.get(b"k").unwrap().unwrap(), b"v".as_slice());
+    }
 }

@@ -22,6 +22,16 @@ pub enum RowWrite {
     },
 }
 
+impl RowWrite {
+    /// Bytes of key and value.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value } => key.len() + value.len(),
+            Self::Delete { key } => key.len(),
+        }
+    }
+}
+
 /// Where rows are kept.
 pub trait RowStore: Send + Sync {
     /// Makes all of `writes` durable or none, the later of two of one key, along with the definitions before `checkpoint` and

@@ -92,6 +92,11 @@ impl Gathered {
         self.changes.is_empty()
     }
 
+    /// Whether there are any that end at `up_to` or before.
+    fn has_until(&self, up_to: Lsn) -> bool {
+        self.changes.front().is_some_and(|(end, _)| *end <= up_to)
+    }
+
     /// The next that ends at `up_to` or before.
     fn pop(&mut self, up_to: Lsn) -> Option<(Lsn, Changes)> {
         self.changes.front().filter(|(end, _)| *end <= up_to)?;
@@ -221,6 +226,10 @@ impl Writer {
             return Err(failure.clone());
         }
         self.commit(up_to, beside).map_err(|error| {
+            if let StoreError::NoSpace { .. } = error {
+                // Nothing was written; it is tried again.
+                return error;
+            }
             tracing::error!(%error, "definitions can no longer be stored");
             let stopped = StoreError::Stopped {
                 reason: error.to_string(),
@@ -231,6 +240,14 @@ impl Writer {
 
     fn commit(&mut self, up_to: Lsn, beside: Beside) -> Result<(), StoreError> {
         let catalogue = &self.shared.catalogue;
+        let has_due = self.gathered.has_until(up_to);
+        let is_asked = beside.checkpoint.is_some() || beside.queue_id_limit.is_some();
+        if !has_due && !is_asked {
+            return Ok(());
+        }
+        let rows = self.gathered.count + beside.writes.len();
+        let bytes = self.gathered.bytes + beside.writes.iter().map(RowWrite::bytes).sum::<usize>();
+        catalogue.keep_room(rows, bytes)?;
         let mut counters = *self.shared.synced.lock();
         let mut batch = RowBatch::new(catalogue, counters.queue_id_limit);
         let mut has_changed = false;
@@ -243,10 +260,6 @@ impl Writer {
             }
         }
         counters.queue_id_limit = batch.queue_id_limit();
-        let is_asked = beside.checkpoint.is_some() || beside.queue_id_limit.is_some();
-        if !has_changed && !is_asked {
-            return Ok(());
-        }
         message_rows::put(catalogue, beside.writes, batch.rows())?;
         if let Some(checkpoint) = beside.checkpoint {
             counters.checkpoint = checkpoint;

@@ -22,6 +22,14 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Whether an operation failed because there is no room: on the disk, or in the quota of the user.
+pub fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {

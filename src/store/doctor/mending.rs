@@ -97,7 +97,7 @@ pub(super) fn mend(folder: &Arc<DataFolder>, options: &Options) -> Result<Mended
             mended.moved_files += 1;
         }
     }
-    store.messages.finish_recovery()?;
+    store.messages.finish_recovery(false)?;
     store.journal().flush()?;
     store.messages.checkpoint_now()?;
     store.close()?;

@@ -98,7 +98,7 @@ impl Node {
             (row.name.to_string(), queue)
         });
         let queues = queues.collect();
-        store.messages.finish_recovery().unwrap();
+        store.messages.finish_recovery(true).unwrap();
         Self { store, queues }
     }
 

@@ -6,6 +6,9 @@
 //! full and synced. `journal/spare-<number>` are files to be used again: their blocks are written already, so a sync of new
 //! content need not change the file system's own tables. A file that is begun gets its name first, made durable, then its header,
 //! made durable, then frames; so a name without a header that fits means that no frame was written.
+//!
+//! The next file is allocated before it is needed: as a spare, unless there is one already. So a lack of space shows while the
+//! current file still has room.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +21,7 @@ use super::format::FileHeader;
 use super::{Lsn, SealedFile};
 use crate::model::QueueId;
 use crate::store::StoreError;
-use crate::store::disk::{Access, Disk, DiskFile};
+use crate::store::disk::{Access, Disk, DiskFile, is_out_of_space};
 
 /// Files kept to be used again.
 const SPARES_MAX: usize = 2;
@@ -125,7 +128,7 @@ impl Files {
         };
         match file.allocate(self.file_bytes) {
             // The file then grows as it is written, as long as that goes well: what frees space is written here, too.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(error) if is_out_of_space(&error) => {}
             allocated => allocated?,
         }
         self.disk.sync_folder(&self.folder).map_err(final_error)?;
@@ -152,6 +155,38 @@ impl Files {
             return Err(error);
         }
         self.disk.open(path, Access::Create)
+    }
+
+    /// Whether the next file needs no space any more.
+    pub(super) fn has_spare(&self) -> bool {
+        !self.known.lock().spares.is_empty()
+    }
+
+    /// Allocates the file behind that of `generation`, unless there is one to be used again. Nothing is left of one that finds no
+    /// space. Only for the thread that begins files.
+    pub(super) fn prepare(&self, generation: u64) -> io::Result<()> {
+        if self.has_spare() {
+            return Ok(());
+        }
+        let next = generation.saturating_add(1);
+        let path = self.folder.join(format!("{SPARE_PREFIX}{next:010}"));
+        let allocated = self
+            .disk
+            .open(&path, Access::Create)
+            .and_then(|file| file.allocate(self.file_bytes));
+        match allocated {
+            Ok(()) => self.known.lock().spares.push(path),
+            // Some file systems keep what they could allocate.
+            Err(_) => drop(self.disk.remove(&path)),
+        }
+        allocated
+    }
+
+    /// Removes the files that are to be used again, for what must be written now; whether there were any.
+    pub(super) fn give_up_spares(&self) -> bool {
+        let spares = std::mem::take(&mut self.known.lock().spares);
+        let removed = spares.iter().map(|path| self.disk.remove(path).is_ok());
+        removed.fold(false, |any, removed| any | removed)
     }
 
     /// The file is full and synced to its end.
@@ -193,11 +228,14 @@ impl Files {
         let bytes = self.disk.open(path, Access::Read)?.len()?;
         let is_usual = bytes >= self.file_bytes && bytes <= self.file_bytes * 2;
         let number = number_of(path, FILE_PREFIX).or_else(|| number_of(path, SPARE_PREFIX));
-        let has_room = self.known.lock().spares.len() < SPARES_MAX;
-        let Some(number) = number.filter(|_| is_usual && has_room) else {
+        let is_wanted = |spare: &PathBuf| {
+            let spares = &self.known.lock().spares;
+            is_usual && spares.len() < SPARES_MAX && !spares.contains(spare)
+        };
+        let spare = number.map(|number| self.folder.join(format!("{SPARE_PREFIX}{number:010}")));
+        let Some(spare) = spare.filter(is_wanted) else {
             return self.disk.remove(path);
         };
-        let spare = self.folder.join(format!("{SPARE_PREFIX}{number:010}"));
         self.disk.rename(path, &spare)?;
         self.known.lock().spares.push(spare);
         Ok(())

@@ -120,6 +120,8 @@ pub(super) struct Input {
     /// What is appended now is thrown away.
     pub has_failed: bool,
     pub writer_sleeps: bool,
+    /// There may be space where there was none.
+    pub has_new_room: bool,
 }
 
 impl Input {
@@ -142,7 +144,13 @@ impl Input {
             is_closing: false,
             has_failed: false,
             writer_sleeps: false,
+            has_new_room: false,
         }
+    }
+
+    /// The generation of the file that the next frame goes to.
+    pub(super) fn generation(&self) -> u64 {
+        self.file.generation
     }
 
     pub(super) fn has_records(&self) -> bool {

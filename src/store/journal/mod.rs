@@ -48,7 +48,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -176,7 +176,7 @@ impl From<io::Error> for ReadError {
     }
 }
 
-type OnSeal = Arc<dyn Fn() + Send + Sync>;
+type Listener = Arc<dyn Fn() + Send + Sync>;
 
 /// What appenders, readers and the writer share.
 struct Shared {
@@ -189,12 +189,18 @@ struct Shared {
     /// Set last when the journal ends, before those who wait are told.
     failure: Mutex<Option<StoreError>>,
     has_failed: AtomicBool,
+    /// The next file could not be allocated.
     is_full: AtomicBool,
+    /// When that last was no longer so.
+    full_until: Mutex<Option<Instant>>,
+    /// Not even what is left could take a frame.
+    is_stuck: AtomicBool,
     backlog_bytes: AtomicU64,
     waiters: Waiters,
     files: Files,
     blobs: Blobs,
-    on_seal: Mutex<Option<OnSeal>>,
+    on_seal: Mutex<Option<Listener>>,
+    on_full: Mutex<Option<Listener>>,
     written_bytes: AtomicU64,
     frames: AtomicU64,
     records: AtomicU64,
@@ -257,9 +263,46 @@ impl Shared {
         }
         self.backlog_bytes.store(0, Ordering::Relaxed);
         self.is_full.store(false, Ordering::Relaxed);
+        self.is_stuck.store(false, Ordering::Relaxed);
         *self.failure.lock() = Some(failure.clone());
         self.has_failed.store(true, Ordering::Release);
         self.waiters.failed(failure, due);
+    }
+
+    /// The next file cannot be allocated.
+    fn set_full(&self) {
+        if self.is_full.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(
+            path = %self.files.folder().display(),
+            "no space left for the next file of the journal: publishers wait until there is; consumers go on, nothing is lost"
+        );
+        let on_full = self.on_full.lock().clone();
+        if let Some(on_full) = on_full {
+            on_full();
+        }
+    }
+
+    /// The next file is allocated.
+    fn set_roomy(&self) {
+        if !self.is_full.load(Ordering::Relaxed) {
+            return;
+        }
+        *self.full_until.lock() = Some(Instant::now());
+        self.is_full.store(false, Ordering::Relaxed);
+        tracing::info!(path = %self.files.folder().display(), "there is space for the journal again");
+    }
+
+    /// Has the writer look for space now, if it is short of it.
+    fn try_for_room(&self) {
+        if !self.is_full.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut input = self.input.lock();
+        input.has_new_room = true;
+        input.writer_sleeps = false;
+        self.work.notify_one();
     }
 
     /// Lets the writer write, and with `is_strict` also sync, what is appended before `lsn`.
@@ -305,7 +348,7 @@ impl Journal {
     /// Goes on behind what [`replay()`] found, in a file of its own, and starts the thread `journal`.
     ///
     /// # Errors
-    /// A file cannot be made. That there is no space is none: see [`Journal::is_full`].
+    /// A file cannot be made. That there is no space is no error: see [`Journal::is_full`].
     pub fn start(
         disk: Arc<dyn Disk>,
         data_folder: &Path,
@@ -335,11 +378,14 @@ impl Journal {
             failure: Mutex::default(),
             has_failed: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            full_until: Mutex::default(),
+            is_stuck: AtomicBool::new(false),
             backlog_bytes: AtomicU64::new(0),
             waiters: Waiters::default(),
             files,
             blobs: Blobs::open(disk, data_folder)?,
             on_seal: Mutex::default(),
+            on_full: Mutex::default(),
             written_bytes: AtomicU64::new(0),
             frames: AtomicU64::new(0),
             records: AtomicU64::new(0),
@@ -400,9 +446,34 @@ impl Journal {
         self.shared.failure()
     }
 
-    /// Whether it waits for space on the disk.
+    /// Whether there is no space for its next file. What is left of the current one is for settlements and for what is under
+    /// way; who publishes is to wait.
     pub fn is_full(&self) -> bool {
         self.shared.is_full.load(Ordering::Relaxed)
+    }
+
+    /// For how long there has been space for the next file: the longest time if there always was, `None` if there is none.
+    pub fn roomy_for(&self) -> Option<Duration> {
+        if self.is_full() {
+            return None;
+        }
+        let full_until = *self.shared.full_until.lock();
+        Some(full_until.map_or(Duration::MAX, |until| until.elapsed()))
+    }
+
+    /// Whether not even a frame can be written for want of space, so that nothing is synced until there is some.
+    pub fn is_stuck(&self) -> bool {
+        self.shared.is_stuck.load(Ordering::Relaxed)
+    }
+
+    /// The usual length of a file, in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.shared.options.file_bytes
+    }
+
+    /// Something was removed from the disk: space is looked for at once, if there was none.
+    pub fn room_was_made(&self) {
+        self.shared.try_for_room();
     }
 
     /// Bytes that are appended and not written, large bodies included.
@@ -479,12 +550,19 @@ impl Journal {
     /// # Errors
     /// The system's.
     pub fn recycle(&self, generation: u64) -> Result<(), StoreError> {
-        self.shared.files.recycle(generation)
+        self.shared.files.recycle(generation)?;
+        self.room_was_made();
+        Ok(())
     }
 
     /// Has `on_seal` called on the journal's thread whenever a file is full. It must be brief.
     pub fn set_on_seal(&self, on_seal: Box<dyn Fn() + Send + Sync>) {
         *self.shared.on_seal.lock() = Some(on_seal.into());
+    }
+
+    /// Has `on_full` called on the journal's thread whenever [`Journal::is_full`] becomes true. It must be brief.
+    pub fn set_on_full(&self, on_full: Box<dyn Fn() + Send + Sync>) {
+        *self.shared.on_full.lock() = Some(on_full.into());
     }
 
     /// Waits until everything that was appended is synced, whatever the mode. Not for the journal's own thread.

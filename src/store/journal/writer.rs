@@ -6,6 +6,11 @@
 //! delay. An error is handled in one of two ways: when there is no space, nothing is lost, and the same write is tried again
 //! until there is; any other error of a write and every error of a sync ends the journal for good, because nothing is known
 //! then of what the disk holds, and a second sync would tell nothing.
+//!
+//! That there is no space shows ahead: the next file is allocated when the current one is begun. If that fails, the journal counts
+//! as full, and whoever publishes is stopped, while what frees space (settlements, and the checkpoints that rest on them) is still
+//! written to the current file. It is tried again until the next file is there. If a write finds no space all the same, a large
+//! body or a frame beyond the file's end, the files kept for later are given up for it.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +25,7 @@ use super::input::{Batch, Input};
 use super::waiters::Due;
 use super::{Lsn, SealedFile, Shared, SyncMode};
 use crate::store::StoreError;
-use crate::store::disk::DiskFile;
+use crate::store::disk::{DiskFile, is_out_of_space};
 
 /// After this time without work the buffers are given back.
 const IDLE: Duration = Duration::from_secs(2);
@@ -31,6 +36,8 @@ enum Work {
     Frame,
     /// What is written is to be synced.
     Sync,
+    /// The next file is to be allocated.
+    Prepare,
     /// Nothing came for a while.
     Idle,
     /// Everything is written, and no more will come.
@@ -47,6 +54,10 @@ pub(super) struct Writer {
     written_number: u64,
     synced_number: u64,
     synced_at: Instant,
+    /// When the next file is to be allocated; `None` when it is there.
+    prepare_at: Option<Instant>,
+    /// That not even a frame could be written was logged, since the journal became full.
+    has_told_stuck: bool,
     is_idle: bool,
     due: Due,
 }
@@ -67,23 +78,43 @@ impl Writer {
             written_number: first_number - 1,
             synced_number: first_number - 1,
             synced_at: Instant::now(),
+            prepare_at: None,
+            has_told_stuck: false,
             is_idle: false,
             due: Due::default(),
         }
     }
 
-    /// Begins the first file before there is anything to write, so that an error shows at start.
+    /// Begins the first file before there is anything to write, so that an error shows at start, and allocates the next.
     pub(super) fn begin_file(&mut self, header: FileHeader) -> Result<(), StoreError> {
         let file = self.shared.files.begin(&header);
         match file {
             Ok(file) => self.current = Some(Current { header, file }),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(error) if is_out_of_space(&error) => {}
             Err(error) => {
                 let path = path_of(self.shared.files.folder(), header.generation);
                 return Err(StoreError::io("create", &path)(error));
             }
         }
+        self.prepare(header.generation);
         Ok(())
+    }
+
+    /// Allocates the file behind that of `generation`.
+    fn prepare(&mut self, generation: u64) {
+        self.prepare_at = match self.shared.files.prepare(generation) {
+            Err(error) if is_out_of_space(&error) => {
+                self.shared.set_full();
+                Some(Instant::now() + self.shared.options.full_retry)
+            }
+            Ok(()) => {
+                self.shared.set_roomy();
+                self.has_told_stuck = false;
+                None
+            }
+            // It shows when that file is begun, if it is still so.
+            Err(_) => None,
+        };
     }
 
     /// Works until the journal is closed or has failed.
@@ -115,6 +146,7 @@ impl Writer {
                     self.sync()?;
                     self.tell();
                 }
+                Work::Prepare => self.prepare_next(),
                 Work::Idle => {
                     self.is_idle = true;
                     self.spare_batch().clear(true);
@@ -134,7 +166,7 @@ impl Writer {
             let now = Instant::now();
             let due = input
                 .gathering_since
-                .map(|since| since + shared.options.settle_delay);
+                .map(|since| since + self.settle_delay());
             let is_due = due.is_some_and(|due| due <= now);
             let must_write = input.is_wanted || input.is_closing || input.has_enough() || is_due;
             if input.has_records() && must_write {
@@ -149,9 +181,18 @@ impl Writer {
             if input.is_closing {
                 return Work::End;
             }
+            if self.prepare_at.is_some() && std::mem::take(&mut input.has_new_room)
+                || self.prepare_at.is_some_and(|due| due <= now)
+            {
+                return Work::Prepare;
+            }
             let idle_due = (!self.is_idle).then(|| now + IDLE);
             input.writer_sleeps = true;
-            match [due, sync_due, idle_due].into_iter().flatten().min() {
+            match [due, sync_due, self.prepare_at, idle_due]
+                .into_iter()
+                .flatten()
+                .min()
+            {
                 Some(until) => {
                     let timed_out = shared.work.wait_until(&mut input, until).timed_out();
                     if timed_out && idle_due == Some(until) {
@@ -163,6 +204,26 @@ impl Writer {
             }
             input.writer_sleeps = false;
         }
+    }
+
+    /// How long records wait that nobody waits for. What is left of the last file is not spent on blocks that are mostly empty.
+    fn settle_delay(&self) -> Duration {
+        let options = &self.shared.options;
+        match self.shared.is_full.load(Ordering::Relaxed) {
+            true => options.settle_delay.max(options.full_retry),
+            false => options.settle_delay,
+        }
+    }
+
+    /// Allocates the file behind the current one.
+    fn prepare_next(&mut self) {
+        let current = self.current.as_ref();
+        let generation = match current {
+            Some(current) => current.header.generation,
+            // The next frame begins one.
+            None => self.shared.input.lock().generation().saturating_sub(1),
+        };
+        self.prepare(generation);
     }
 
     fn take(&mut self, input: &mut Input) {
@@ -183,10 +244,12 @@ impl Writer {
     fn write_frame(&mut self) -> Result<(), StoreError> {
         let batch = self.batch.clone();
         if !batch.blobs.is_empty() {
-            let blobs = &self.shared.blobs;
+            let shared = self.shared.clone();
+            let blobs = &shared.blobs;
             self.with_space("write", blobs.folder(), || blobs.write(&batch.blobs))?;
         }
         let header = batch.file;
+        let is_begun = self.current.is_none();
         let (file, path) = match &self.current {
             Some(current) => (
                 current.file.clone(),
@@ -194,7 +257,8 @@ impl Writer {
             ),
             None => {
                 let path = path_of(self.shared.files.folder(), header.generation);
-                let begin = || self.shared.files.begin(&header);
+                let shared = self.shared.clone();
+                let begin = || shared.files.begin(&header);
                 let file = self.with_space("create", &path, begin)?;
                 self.current = Some(Current {
                     header,
@@ -219,6 +283,9 @@ impl Writer {
         };
         if is_sync_due || batch.ends_file {
             self.sync()?;
+        }
+        if is_begun || self.prepare_at.is_some_and(|due| due <= Instant::now()) {
+            self.prepare(header.generation);
         }
         if batch.ends_file {
             self.seal(batch.end());
@@ -291,29 +358,38 @@ impl Writer {
 
     /// Does something that may find no space, again and again until there is some or the journal is closed.
     fn with_space<T>(
-        &self,
+        &mut self,
         action: &'static str,
         path: &Path,
         attempt: impl Fn() -> io::Result<T>,
     ) -> Result<T, StoreError> {
-        let shared = &self.shared;
+        let shared = self.shared.clone();
         loop {
             let error = match attempt() {
                 Ok(done) => {
-                    if shared.is_full.swap(false, Ordering::Relaxed) {
-                        tracing::info!(path = %path.display(), "there is space again, the journal goes on");
+                    if shared.is_stuck.swap(false, Ordering::Relaxed) {
+                        self.prepare_at = Some(Instant::now());
                     }
                     return Ok(done);
                 }
                 Err(error) => error,
             };
-            let mut input = shared.input.lock();
-            if error.kind() != io::ErrorKind::StorageFull || input.is_closing {
+            if !is_out_of_space(&error) {
                 return Err(StoreError::io(action, path)(error));
             }
-            if !shared.is_full.swap(true, Ordering::Relaxed) {
-                tracing::warn!(path = %path.display(), "no space left: nothing is confirmed until there is; nothing is lost");
+            self.prepare_at = Some(Instant::now() + shared.options.full_retry);
+            shared.set_full();
+            if shared.files.give_up_spares() {
+                continue;
             }
+            let mut input = shared.input.lock();
+            if input.is_closing {
+                return Err(StoreError::io(action, path)(error));
+            }
+            if !std::mem::replace(&mut self.has_told_stuck, true) {
+                tracing::warn!(path = %path.display(), "nor is there space in what was kept: nothing is confirmed until there is");
+            }
+            shared.is_stuck.store(true, Ordering::Relaxed);
             shared.work.wait_for(&mut input, shared.options.full_retry);
         }
     }

@@ -348,6 +348,12 @@ impl Reading<'_> {
     }
 
     fn damaged(&mut self, position: Position) {
+        tracing::error!(
+            queue = self.queue.0,
+            lane = position.lane(),
+            sequence = position.sequence(),
+            "a message is damaged and lost: what is left of it is in the folder quarantine, the queue goes on behind it"
+        );
         self.block.damaged.push(position);
     }
 

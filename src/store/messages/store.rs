@@ -24,6 +24,18 @@ pub struct MessageStore {
     thread: Mutex<Option<CheckpointThread>>,
     recovered: Mutex<Recovered>,
     findings: Mutex<Vec<Finding>>,
+    /// Logs of queues whose definitions were not restored.
+    orphans: Mutex<Vec<Arc<Orphan>>>,
+}
+
+/// A log without a queue: checkpoints go on moving its messages, so that they are there when the queue is.
+struct Orphan(Mutex<QueueLog>);
+
+impl LogOwner for Orphan {
+    fn with_log(&self, act: &mut dyn FnMut(&mut QueueLog)) -> bool {
+        act(&mut self.0.lock());
+        true
+    }
 }
 
 /// What a start found, until queues take it.
@@ -67,6 +79,7 @@ impl MessageStore {
                 is_finished: false,
             }),
             findings: Mutex::default(),
+            orphans: Mutex::default(),
         }
     }
 
@@ -109,12 +122,13 @@ impl MessageStore {
         unclaimed
     }
 
-    /// Every durable queue has taken its log: what is left belongs to queues that are gone, and is removed in the background.
-    /// From here on messages move.
+    /// Every durable queue has taken its log: what is left belongs to queues that are gone, and is removed in the background,
+    /// or kept for a later start if definitions could not all be restored and it may be that of a queue that is only missing
+    /// now. From here on messages move.
     ///
     /// # Errors
     /// The system has no more threads.
-    pub fn finish_recovery(&self) -> Result<(), StoreError> {
+    pub fn finish_recovery(&self, may_remove: bool) -> Result<(), StoreError> {
         let (logs, folders) = {
             let mut recovered = self.recovered.lock();
             if recovered.is_finished {
@@ -124,7 +138,7 @@ impl MessageStore {
             let logs = std::mem::take(&mut recovered.logs);
             (logs, std::mem::take(&mut recovered.folders))
         };
-        {
+        if may_remove {
             let mut removals = self.shared.removals.lock();
             for id in folders {
                 if !logs.contains_key(&id) {
@@ -133,6 +147,17 @@ impl MessageStore {
             }
             for (id, recovered) in logs {
                 removals.push((id, recovered.log.into_removal()));
+            }
+        } else {
+            for (id, recovered) in logs {
+                tracing::error!(
+                    queue = id.0,
+                    "the messages of a queue whose definition was not restored are kept: restore the definition, and start again"
+                );
+                let orphan = Arc::new(Orphan(Mutex::new(recovered.log)));
+                let owner: Weak<Orphan> = Arc::downgrade(&orphan);
+                self.register(id, owner);
+                self.orphans.lock().push(orphan);
             }
         }
         if !self.shared.options.has_thread {

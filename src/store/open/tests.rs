@@ -10,15 +10,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::model::QueueId;
-use crate::protocol::FieldTable;
+use crate::model::{Message, Position, QueueId, WallMs};
+use crate::protocol::{FieldTable, PropertyFacts};
 use crate::store::definitions::{
     Binding, Case, Change, DefinitionKey, Definitions, DestinationKind, Document, Finding, Queue,
     RowStore as _, RowWrite, Vhost,
 };
 use crate::store::disk::{FaultyDisk, SimDisk, faulty::Operation};
-use crate::store::journal::{Lsn, ReplayCase, SyncMode};
+use crate::store::journal::{BodyCrc, Lsn, ReplayCase, SyncMode};
 use crate::store::probe::Probe;
+use crate::store::record::Target;
 
 /// Nothing is written to the catalogue or exported on its own.
 fn options() -> Options {
@@ -488,7 +489,7 @@ fn rows_of_messages_and_their_checkpoint_are_one_with_the_definitions_below() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     apply(&store, vec![Vhost::new("v").into()]);
-    let checkpoint = store.journal().append().end();
+    let checkpoint = store.journal().end();
     let key = [&[12][..], &7_u64.to_be_bytes()].concat();
     let put = |value: &[u8]| RowWrite::Put {
         key: key.clone(),
@@ -516,6 +517,37 @@ fn rows_of_messages_and_their_checkpoint_are_one_with_the_definitions_below() {
     let store = open(copy.path());
     assert_eq!(store.definitions.findings(), []);
     assert_eq!(names(&store), ["v"]);
+}
+
+/// A message, and what lies in the log of its queue, on its way through kill, import and start.
+#[test]
+fn messages_come_back_with_the_definitions() {
+    const QUEUE: QueueId = QueueId(5);
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    apply(&store, vec![Vhost::new("v").into()]);
+    let facts = PropertyFacts::of(&[0, 0]).unwrap();
+    let message = Message::copied("x".into(), b"key", &[0, 0], facts, b"body");
+    let target = Target {
+        queue: QUEUE,
+        position: Position::new(4, 1),
+        deadline_ms: WallMs::MAX,
+        is_transient: false,
+    };
+    let crc = BodyCrc::of(&message);
+    store.journal().append().message(&message, crc, &[target]);
+    store.journal().flush().unwrap();
+    let copy = killed_copy(dir.path());
+    // Tools open the folder without taking what waits in queues, and leave it there.
+    for _ in 0..2 {
+        open(copy.path()).close().unwrap();
+    }
+    let store = open(copy.path());
+    assert_eq!(names(&store), ["v"]);
+    let log = store.messages.take_recovered(QUEUE).unwrap();
+    assert!(log.is_live(Position::new(4, 1)));
+    assert!(!log.is_live(Position::new(4, 2)));
+    assert!(store.messages.take_recovered(QueueId(6)).is_none());
 }
 
 /// A failed sync is answered, nothing is taken after it, and nothing that was answered before is lost.
@@ -628,7 +660,7 @@ fn a_journal_that_lost_its_end_takes_no_definitions_with_it() {
     let Finding::CatalogueAhead { catalogue, .. } = findings[0] else {
         panic!("{findings:?}");
     };
-    assert!(store.journal().append().end() > catalogue);
+    assert!(store.journal().end() > catalogue);
     assert_eq!(names(&store), expected);
     drop(store);
     goes_on(copy.path());
@@ -666,7 +698,7 @@ fn random_changes_survive_a_kill_with_and_without_the_catalogue() {
                         continue;
                     }
                     1 => {
-                        let end = store.journal().append().end();
+                        let end = store.journal().end();
                         store.journal().flush().unwrap();
                         // Definitions below are in the catalogue; the journal keeps its files.
                         store.definitions.commit(vec![], end).unwrap();

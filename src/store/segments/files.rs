@@ -280,6 +280,22 @@ impl SegmentFiles {
         }
     }
 
+    /// Finds out whether `bytes` can be written now.
+    ///
+    /// # Errors
+    /// The system's; `StorageFull` when they cannot.
+    pub fn find_room(&self, bytes: u64) -> io::Result<()> {
+        let folder = self.folder.join(VOID);
+        self.disk.make_folder(&folder)?;
+        let path = folder.join("room");
+        let found = self
+            .disk
+            .open(&path, Access::Create)
+            .and_then(|file| file.allocate(bytes));
+        self.disk.remove(&path)?;
+        found
+    }
+
     /// A damaged part of a file, as far as it can be read, at most 16 MiB of it.
     pub fn bytes_of(&self, file: &dyn DiskFile, range: Range<u64>) -> Vec<u8> {
         const BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -38,7 +38,7 @@ pub use compact::{Compacted, compact};
 pub use files::{Found, OpenSegment, SegmentFiles};
 pub use format::{Footer, HEADER_BYTES};
 pub use index::SparseIndex;
-pub use reader::{Item, ReadOutcome, read_spans};
+pub use reader::{Item, read_spans};
 pub use scan::{Scanned, ScannedRecord, scan, seal, spans};
 pub use walk::{Step, Walk};
 pub use window::Window;

@@ -39,15 +39,6 @@ pub enum Item<'w> {
     Missing(Position),
 }
 
-/// How a read ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadOutcome {
-    /// Everything asked was looked at.
-    Done,
-    /// The visitor had enough.
-    Stopped,
-}
-
 /// Visits the records of `live`, which grow, until `visit` says no. A position of `live` that is
 /// not met is given as missing.
 ///
@@ -59,9 +50,9 @@ pub fn read_spans(
     bytes_hint: u64,
     buffer: &mut Vec<u8>,
     visit: &mut dyn FnMut(Item<'_>) -> bool,
-) -> io::Result<ReadOutcome> {
+) -> io::Result<()> {
     let Some(span) = live.first() else {
-        return Ok(ReadOutcome::Done);
+        return Ok(());
     };
     let window = Window::new(&*segment.file, segment.records_end, buffer).with_block(bytes_hint);
     let mut walk = Walk::new(window, segment.id, segment.offset_before(span.first));
@@ -86,7 +77,7 @@ pub fn read_spans(
                 while let Some(missing) = asked.next().filter(|next| *next < position) {
                     asked.take(missing);
                     if !visit(Item::Missing(missing)) {
-                        return Ok(ReadOutcome::Stopped);
+                        return Ok(());
                     }
                 }
                 if asked.next() != Some(position) {
@@ -123,10 +114,10 @@ pub fn read_spans(
             }
         };
         if !goes_on {
-            return Ok(ReadOutcome::Stopped);
+            return Ok(());
         }
     }
-    Ok(ReadOutcome::Done)
+    Ok(())
 }
 
 /// The positions that were asked for and not met yet.

@@ -242,7 +242,8 @@ impl Node {
             memory_limit_bytes: 1000,
             disk_free_bytes: Some(if is_disk_low { 0 } else { 1000 }),
             disk_limit_bytes: 100,
-            is_journal_full: false,
+            journal_roomy_for: Some(Duration::MAX),
+            journal_file_bytes: 0,
             hysteresis_percent: 0,
         };
         if self.broker().alarms().judge(&reading) {

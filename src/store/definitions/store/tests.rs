@@ -580,7 +580,7 @@ fn an_export_tells_up_to_where_in_the_journal_it_goes() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     store.apply_and_wait(vec![queue(1, "a").into()]).unwrap();
-    let end = store.0.journal().append().end();
+    let end = store.0.journal().end();
     store.close().unwrap();
     let exported = exporter::counters(&dir.path().join(exporter::FILE)).unwrap();
     assert!(exported.definitions_lsn >= end);

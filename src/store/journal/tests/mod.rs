@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod full;
 mod running;
 
 use std::path::Path;

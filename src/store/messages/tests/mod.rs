@@ -3,6 +3,7 @@
 mod checkpoints;
 mod crashes;
 mod findings;
+mod full_disk;
 mod ledger;
 mod reading;
 mod support;

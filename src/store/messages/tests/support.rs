@@ -297,7 +297,7 @@ impl Node {
         for queue in queues {
             node.add_queue(QueueId(*queue));
         }
-        node.store.finish_recovery()?;
+        node.store.finish_recovery(true)?;
         Ok(node)
     }
 
