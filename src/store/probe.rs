@@ -2,7 +2,7 @@
 //!
 //! In: a data folder. Out: whether its catalogue can be opened and read. sled's own threads panic over
 //! damaged files, where no catch of ours reaches, or wait for each other for ever; a child can be ended. What
-//! is then done about the damage is [`super::definitions::DefinitionStore::open`]'s business.
+//! is then done about the damage is [`super::Store::open`]'s business.
 
 use std::ffi::OsString;
 use std::io::Read as _;
