@@ -186,7 +186,7 @@ struct DoctorArguments {
     /// The configuration file that names the data folder.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Copy the folder to DIR.copy-<ms> beside it, then set aside what is damaged and settle messages that cannot be read.
+    /// Copy the folder to DIR.copy-MS beside it, then set aside what is damaged and settle messages that cannot be read.
     #[arg(long)]
     repair: bool,
     /// Report as one JSON document.

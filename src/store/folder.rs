@@ -52,7 +52,7 @@ pub struct DataFolder {
 
 impl DataFolder {
     /// Creates the folder if it is missing, locks it, checks its format. One of an older format stays so until
-    /// [`DataFolder::finish_migration`].
+    /// `finish_migration`.
     ///
     /// # Errors
     /// The folder cannot be written or read, is in use, or has another format: each its own
