@@ -9,7 +9,7 @@ use std::fmt;
 
 use parking_lot::MutexGuard;
 
-use super::effects::Effects;
+use super::effects::{DeadLetter, Effects};
 use super::entry::Deadline;
 use super::guarded::Guarded;
 use super::handle::{QueueHandle, expiration_ms};
@@ -51,6 +51,8 @@ pub struct Burst<'q> {
     /// The end of the last record that somebody may wait for.
     end: Lsn,
     places: Vec<(usize, Placement)>,
+    /// Dead letters of queues that refused the message, each with the number of places before it.
+    refused: Vec<(usize, DeadLetter)>,
     targets: Vec<Target>,
 }
 
@@ -78,6 +80,7 @@ impl<'q> Burst<'q> {
             appender: None,
             end: Lsn::default(),
             places: Vec::new(),
+            refused: Vec::new(),
             targets: Vec::new(),
         }
     }
@@ -108,12 +111,18 @@ impl<'q> Burst<'q> {
         self.places.clear();
         self.targets.clear();
         for index in queues {
+            let letters = fx.dead_letters.len();
             let open = &mut self.queues[index];
             let Some(state) = &mut open.guard.state else {
                 continue;
             };
             match state.offer(message, expiration_ms, now, fx) {
-                Offer::Refused => placed.is_refused = true,
+                Offer::Refused => {
+                    placed.is_refused = true;
+                    let letters = fx.dead_letters.drain(letters..);
+                    self.refused
+                        .extend(letters.map(|letter| (self.places.len(), letter)));
+                }
                 Offer::Taken(placement) => {
                     if placement.keep == Keep::Memory {
                         self.places.push((index, placement));
@@ -141,7 +150,12 @@ impl<'q> Burst<'q> {
         }
         placed.accepted = self.places.len() as u32;
         let is_alone = self.queues.len() == 1;
-        for (index, placement) in self.places.drain(..) {
+        // Dead letters leave in the order of the queues, whether these refused the message or dropped another for it.
+        let mut refused = self.refused.drain(..).peekable();
+        for (number, (index, placement)) in self.places.drain(..).enumerate() {
+            while let Some((_, letter)) = refused.next_if(|(before, _)| *before == number) {
+                fx.dead_letters.push(letter);
+            }
             let open = &mut self.queues[index];
             if let Some(state) = &mut open.guard.state {
                 state.enter(SharedMessage::clone(message), placement, now, fx);
@@ -150,6 +164,7 @@ impl<'q> Burst<'q> {
                 open.keep_apart(fx);
             }
         }
+        fx.dead_letters.extend(refused.map(|(_, letter)| letter));
         placed
     }
 

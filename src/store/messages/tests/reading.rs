@@ -89,8 +89,10 @@ fn a_damaged_journal_record_is_reported_by_its_reader_and_passed_by_the_checkpoi
     let mut node = start(&disk);
     node.fill(1, 20);
     node.seal(FILLER);
-    let wal = disk.list(&folder().join("journal")).unwrap().remove(0);
-    let content = disk.content(&wal).unwrap();
+    let journal = disk.list(&folder().join("journal")).unwrap();
+    let is_wal = |path: &&PathBuf| path.to_string_lossy().contains("wal-");
+    let wal = journal.iter().find(is_wal).unwrap();
+    let content = disk.content(wal).unwrap();
     let find = |number: u8| {
         let body = [number, 0, 0, 0, 0, 0, 0, 0, 7, 7];
         (0..content.len())
@@ -98,7 +100,7 @@ fn a_damaged_journal_record_is_reported_by_its_reader_and_passed_by_the_checkpoi
             .unwrap()
     };
     let (body, head) = (find(4) + 100, find(9) - 60);
-    disk.damage(&wal, |content| {
+    disk.damage(wal, |content| {
         content[body] ^= 1;
         content[head] ^= 1;
     });
