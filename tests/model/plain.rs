@@ -383,8 +383,7 @@ impl Plain {
         channel: u16,
         publications: &[Publication],
     ) -> Result<(), Fault> {
-        // Each queue gets its messages of a burst at once.
-        let mut batches: Vec<(u64, Vec<Numbered>)> = Vec::new();
+        let mut routed: Vec<(Numbered, Vec<u64>)> = Vec::new();
         let mut fault = None;
         for publication in publications {
             let state = self.channel(client, channel);
@@ -409,22 +408,14 @@ impl Plain {
             if let Some(number) = number {
                 self.told_on(client, channel).confirmed.insert(number, true);
             }
-            for queue in queues {
-                let message = (publication.message.clone(), number);
-                match batches.iter_mut().find(|(id, _)| *id == queue) {
-                    Some((_, messages)) => messages.push(message),
-                    None => batches.push((queue, vec![message])),
-                }
-            }
+            routed.push(((publication.message.clone(), number), queues));
         }
-        for (id, messages) in batches {
-            for (message, number) in messages {
-                let accepted = self.with_queue(id, |queue, world| queue.publish(message, world));
-                if let (Some(number), Some(false)) = (number, accepted) {
-                    self.told_on(client, channel)
-                        .confirmed
-                        .insert(number, false);
-                }
+        for ((message, number), id) in in_order(routed) {
+            let accepted = self.with_queue(id, |queue, world| queue.publish(message, world));
+            if let (Some(number), Some(false)) = (number, accepted) {
+                self.told_on(client, channel)
+                    .confirmed
+                    .insert(number, false);
             }
         }
         self.carry_out();
@@ -565,4 +556,24 @@ impl Plain {
         self.reply(client, channel, &text);
         Ok(())
     }
+}
+
+/// A burst in the order in which its queues get it: if some message goes to several queues, message by message; else each queue
+/// gets all of its own at once.
+fn in_order(routed: Vec<(Numbered, Vec<u64>)>) -> Vec<(Numbered, u64)> {
+    let is_mixed = routed.iter().any(|(_, queues)| queues.len() > 1);
+    let mut pairs: Vec<(Numbered, u64)> = Vec::new();
+    for (message, queues) in routed {
+        pairs.extend(queues.into_iter().map(|queue| (message.clone(), queue)));
+    }
+    if !is_mixed {
+        let mut order: Vec<u64> = Vec::new();
+        for (_, queue) in &pairs {
+            if !order.contains(queue) {
+                order.push(*queue);
+            }
+        }
+        pairs.sort_by_key(|(_, queue)| order.iter().position(|known| known == queue));
+    }
+    pairs
 }

@@ -135,26 +135,17 @@ impl Plain {
         }
     }
 
-    /// Publishes first, each queue all of its own at once, then settlements (`rabbit_channel`, `tx.commit`). `false` if a
+    /// Publishes first, one after the other, then settlements (`rabbit_channel`, `tx.commit`). `false` if a
     /// queue rejected a publish.
     fn commit(&mut self, client: usize, channel: u16, transaction: Transaction) -> bool {
         let mut is_whole = true;
-        let mut batches: Vec<(u64, Vec<super::Message>)> = Vec::new();
         for (publication, queues) in transaction.publishes {
             if queues.is_empty() && publication.mandatory {
                 self.give_back(client, channel, &publication.message);
             }
             for queue in queues {
                 let message = publication.message.clone();
-                match batches.iter_mut().find(|(id, _)| *id == queue) {
-                    Some((_, messages)) => messages.push(message),
-                    None => batches.push((queue, vec![message])),
-                }
-            }
-        }
-        for (id, messages) in batches {
-            for message in messages {
-                let accepted = self.with_queue(id, |queue, world| queue.publish(message, world));
+                let accepted = self.with_queue(queue, |queue, world| queue.publish(message, world));
                 is_whole &= accepted != Some(false);
             }
         }
