@@ -182,6 +182,9 @@ impl Node {
     /// were not told of may be there or not.
     pub fn killed(&self) -> Self {
         let folder = new_folder();
+        // A process that is killed leaves its files as they are at one moment. Here they are copied one after the other, so that
+        // no checkpoint may be under way.
+        self.broker().messages().checkpoint_now().unwrap();
         copy(
             &self.folder.path().join("data"),
             &folder.path().join("data"),
