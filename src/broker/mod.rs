@@ -191,11 +191,6 @@ impl Broker {
         &self.messages
     }
 
-    /// Bytes of messages that wait in memory.
-    pub fn hot_bytes(&self) -> u64 {
-        self.budget.bytes()
-    }
-
     /// Lets bodies go that can be read again, when the memory for them is used up: queues that nobody consumes from
     /// would keep it from those that are busy. Called now and then.
     pub fn relieve_memory(&self, now: Now) {

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::numbers;
 use crate::model::{Death, DeathReason, Deaths, FirstDeath, Name};
 
 /// Encodes a history.
@@ -35,7 +36,7 @@ pub(super) fn encode(deaths: &Deaths) -> Vec<u8> {
 
 /// Decodes a history.
 pub(super) fn decode(bytes: &[u8]) -> Option<Deaths> {
-    let mut reader = Reader(bytes);
+    let mut reader = Reader(numbers::Reader::new(bytes));
     let first = FirstDeath {
         reason: reader.reason()?,
         queue: reader.name()?,
@@ -67,20 +68,20 @@ fn put(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a>(numbers::Reader<'a>);
 
 impl<'a> Reader<'a> {
     fn death(&mut self) -> Option<Death> {
         let reason = self.reason()?;
         let (queue, exchange) = (self.name()?, self.name()?);
-        let (count, first_ms) = (self.u64()?, self.u64()?);
-        let original_expiration = match self.take(1)? {
+        let (count, first_ms) = (self.0.u64()?, self.0.u64()?);
+        let original_expiration = match self.0.take(1)? {
             [0] => None,
             _ => Some(Bytes::copy_from_slice(self.text()?)),
         };
-        let keys = self.u32()? as usize;
+        let keys = self.0.u32()? as usize;
         // Each key takes four bytes at least, so a number that lies is noticed before it allocates.
-        if keys > self.0.len() / 4 {
+        if keys > self.0.rest().len() / 4 {
             return None;
         }
         let routing_keys = (0..keys)
@@ -98,7 +99,7 @@ impl<'a> Reader<'a> {
     }
 
     fn reason(&mut self) -> Option<DeathReason> {
-        Some(match self.take(1)? {
+        Some(match self.0.take(1)? {
             [1] => DeathReason::Rejected,
             [2] => DeathReason::Expired,
             [3] => DeathReason::MaxLen,
@@ -112,21 +113,7 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self) -> Option<&'a [u8]> {
-        let bytes = self.u32()? as usize;
-        self.take(bytes)
-    }
-
-    fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(bytes)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+        let bytes = self.0.u32()? as usize;
+        self.0.take(bytes)
     }
 }

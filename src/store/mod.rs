@@ -18,6 +18,7 @@ mod error;
 mod folder;
 pub mod journal;
 pub mod messages;
+mod numbers;
 mod open;
 pub mod probe;
 pub mod quarantine;

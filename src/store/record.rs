@@ -31,6 +31,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::deaths_codec;
+use super::numbers::{self, u32_at, u64_at};
 use crate::model::{Deaths, Message, Name, Position, QueueId, WallMs};
 use crate::protocol::PropertyFacts;
 
@@ -283,7 +284,7 @@ impl<'a> MessageMeta<'a> {
     /// # Errors
     /// [`Damage::Content`].
     pub fn parse(head: &Head, meta: &'a [u8]) -> Result<Self, Damage> {
-        let mut reader = Reader(meta);
+        let mut reader = Reader(numbers::Reader::new(meta));
         let targets = reader.u32()? as usize;
         let targets = reader.take(targets.checked_mul(TARGET_BYTES).ok_or(Damage::Content)?)?;
         let exchange_bytes = usize::from(reader.u8()?);
@@ -528,7 +529,7 @@ impl<'a> Content<'a> {
     /// # Errors
     /// [`Damage::Content`].
     pub fn parse(head: &Head, meta: &'a [u8]) -> Result<Self, Damage> {
-        let mut reader = Reader(meta);
+        let mut reader = Reader(numbers::Reader::new(meta));
         Ok(match head.kind {
             Kind::Message => Self::Message(MessageMeta::parse(head, meta)?),
             Kind::Settled => Self::Settled {
@@ -553,7 +554,7 @@ impl<'a> Content<'a> {
             }
             Kind::Requeued => {
                 let queue = QueueId(reader.u64()?);
-                let mut counts = Vec::with_capacity(reader.0.len() / RUN_BYTES);
+                let mut counts = Vec::with_capacity(reader.0.rest().len() / RUN_BYTES);
                 while !reader.0.is_empty() {
                     counts.push((Position(reader.u64()?), reader.u32()?, reader.u32()?));
                 }
@@ -635,45 +636,32 @@ fn put_runs(out: &mut Vec<u8>, runs: &[Run]) {
     }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut number = [0; 4];
-    number.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(number)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut number = [0; 8];
-    number.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(number)
-}
-
-/// Takes numbers off the front of a meta.
-struct Reader<'a>(&'a [u8]);
+/// Takes numbers off the front of a meta; what makes no sense is damage.
+struct Reader<'a>(numbers::Reader<'a>);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, bytes: usize) -> Result<&'a [u8], Damage> {
-        let (taken, rest) = self.0.split_at_checked(bytes).ok_or(Damage::Content)?;
-        self.0 = rest;
-        Ok(taken)
+        self.0.take(bytes).ok_or(Damage::Content)
     }
 
     fn u8(&mut self) -> Result<u8, Damage> {
-        self.take(1).map(|bytes| bytes[0])
+        self.0.u8().ok_or(Damage::Content)
     }
 
     fn u32(&mut self) -> Result<u32, Damage> {
-        self.take(4).map(|bytes| u32_at(bytes, 0))
+        self.0.u32().ok_or(Damage::Content)
     }
 
     fn u64(&mut self) -> Result<u64, Damage> {
-        self.take(8).map(|bytes| u64_at(bytes, 0))
+        self.0.u64().ok_or(Damage::Content)
     }
 
     fn runs(&mut self) -> Result<Vec<Run>, Damage> {
-        if !self.0.len().is_multiple_of(RUN_BYTES) {
+        let rest = self.0.take(self.0.rest().len()).unwrap_or_default();
+        if !rest.len().is_multiple_of(RUN_BYTES) {
             return Err(Damage::Content);
         }
-        let runs = std::mem::take(&mut self.0).chunks_exact(RUN_BYTES);
+        let runs = rest.chunks_exact(RUN_BYTES);
         Ok(runs
             .map(|run| Run {
                 first: Position(u64_at(run, 0)),

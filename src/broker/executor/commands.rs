@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::super::Vhost;
 use super::super::reply_to::{REPLY_TO, ReplyConsumer, ReplyConsumers};
 use super::super::topology::{BindingRequest, QueueRequest, not_found};
+use super::publish::not_stored;
 use super::{ConnectionExecutor, Opened};
 use crate::auth::{Operation, Resource};
 use crate::model::{
@@ -691,9 +692,7 @@ impl ConnectionExecutor {
         if journal.failure().is_some()
             && publishes.iter().any(|p| p.message.facts().is_persistent())
         {
-            return Err(Refusal::internal_error(
-                "persistent messages cannot be stored since a failure of the disk",
-            ));
+            return Err(not_stored());
         }
         self.gathered.take_rejection();
         let returned = self.commit_publishes(publishes);

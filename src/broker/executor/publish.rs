@@ -89,9 +89,7 @@ impl ConnectionExecutor {
             .iter()
             .any(|queue| queue.declaration().durable);
         if is_durable && routed.message.facts().is_persistent() {
-            return Err(Refusal::internal_error(
-                "persistent messages cannot be stored since a failure of the disk",
-            ));
+            return Err(not_stored());
         }
         Ok(())
     }
@@ -368,6 +366,11 @@ impl ConnectionExecutor {
         }
         returned
     }
+}
+
+/// 541 for what the journal would have to keep, after it has failed.
+pub(super) fn not_stored() -> Refusal {
+    Refusal::internal_error("persistent messages cannot be stored since a failure of the disk")
 }
 
 fn build_message(exchange: Name, publish: &Publish<'_>, prepared: Prepared<'_>) -> SharedMessage {

@@ -24,6 +24,7 @@
 use std::ops::Range;
 
 use super::Lsn;
+use crate::store::numbers::{u32_at, u64_at};
 
 /// Frames begin at multiples of this, so that no append rewrites what is confirmed.
 pub(super) const BLOCK_BYTES: u64 = 4096;
@@ -199,18 +200,6 @@ impl FrameHeader {
             && header.base.0.checked_add(header.bytes).is_some();
         is_sound.then_some(header)
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut number = [0; 4];
-    number.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(number)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut number = [0; 8];
-    number.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(number)
 }
 
 #[cfg(test)]

@@ -23,7 +23,6 @@
 //! - Transient messages, logged to save memory, have segments of their own without rows, and nothing about them is journaled
 //!   after their record: a restart knows nothing of them.
 
-mod bytes;
 mod checkpoint;
 mod dirty;
 mod entries;

@@ -19,13 +19,13 @@
 
 use std::collections::BTreeMap;
 
-use super::bytes::{Reader, put_u64, put_varint};
 use super::lane::{Counts, Lane, Segments};
 use super::segment::{SPAN_MAX, Segment};
 use super::settled_set::SettledSet;
 use super::types::SegmentId;
 use crate::model::{Position, QueueId};
 use crate::store::journal::Lsn;
+use crate::store::numbers::{Reader, put_u64, put_varint};
 
 /// The first byte of a segment's key in the catalogue.
 pub const KEY_KIND_SEGMENT: u8 = 11;

@@ -7,9 +7,8 @@
 //! sorted list of runs while those are few, and a bit for each offset when the list would be larger than that: a segment
 //! that is consumed in any order costs at most a bit a position.
 
+use crate::store::numbers::{Reader, put_u64, put_varint};
 use std::mem;
-
-use super::bytes::{Reader, put_u64, put_varint};
 
 /// Offsets from here to there, the end not included.
 type Stretch = (u32, u32);

@@ -2,6 +2,7 @@
 
 use super::SparseIndex;
 use crate::model::Position;
+use crate::store::numbers::{u32_at, u64_at};
 use crate::store::queue_log::SegmentId;
 
 const HEADER_MAGIC: u32 = u32::from_le_bytes(*b"HQs1");
@@ -101,18 +102,6 @@ impl Footer {
             index: SparseIndex::of(places)?,
         })
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut number = [0; 4];
-    number.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(number)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut number = [0; 8];
-    number.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(number)
 }
 
 #[cfg(test)]

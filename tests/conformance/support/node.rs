@@ -44,25 +44,18 @@ impl Node {
 
     /// A node with the defaults, whose messages lie on this disk.
     pub fn start_on(disk: Arc<dyn Disk>) -> Self {
-        let folder = new_folder();
-        let settings = Settings::defaults();
-        let broker = open_on(&folder, &settings, disk);
-        let now = broker.clock().now();
-        Self {
-            session: Arc::new(server::session_settings(&settings)),
-            folder,
-            settings,
-            broker: Some(broker),
-            clock: Rc::new(Cell::new(now)),
-        }
+        Self::start_in(new_folder(), Settings::defaults(), disk)
     }
 
     /// A node with the defaults on a copy of a data folder.
     pub fn start_on_copy_of(data: &Path) -> Self {
         let folder = new_folder();
         copy(data, &folder.path().join("data"));
-        let settings = Settings::defaults();
-        let broker = open(&folder, &settings);
+        Self::start_in(folder, Settings::defaults(), Arc::new(RealDisk))
+    }
+
+    fn start_in(folder: tempfile::TempDir, settings: Settings, disk: Arc<dyn Disk>) -> Self {
+        let broker = open_on(&folder, &settings, disk);
         let now = broker.clock().now();
         Self {
             session: Arc::new(server::session_settings(&settings)),
@@ -92,15 +85,7 @@ impl Node {
             std::fs::write(&file, json).unwrap();
             settings.load_definitions = Some(file);
         }
-        let broker = open(&folder, &settings);
-        let now = broker.clock().now();
-        Self {
-            session: Arc::new(server::session_settings(&settings)),
-            folder,
-            settings,
-            broker: Some(broker),
-            clock: Rc::new(Cell::new(now)),
-        }
+        Self::start_in(folder, settings, Arc::new(RealDisk))
     }
 
     /// The broker.

@@ -1,4 +1,4 @@
-//! Numbers to bytes and back, for the rows of the catalogue.
+//! Numbers to bytes and back, for whatever lies in files and rows.
 //!
 //! In: numbers; bytes that may be damaged. Out: bytes; numbers, or none where the bytes end or say too much. What the numbers
 //! mean is not known here. Fixed ones are written with the little end first, varints seven bits a byte, low ones first.
@@ -6,7 +6,7 @@
 const VARINT_BYTES_MAX: u32 = 10;
 
 /// Appends a number in as few bytes as it needs.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+pub(in crate::store) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -15,46 +15,64 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Appends a number in eight bytes.
-pub(super) fn put_u64(out: &mut Vec<u8>, number: u64) {
+pub(in crate::store) fn put_u64(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&number.to_le_bytes());
+}
+
+/// The number that stands at `at`, where the caller knows that there are four bytes.
+pub(in crate::store) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut number = [0; 4];
+    number.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(number)
+}
+
+/// The number that stands at `at`, where the caller knows that there are eight bytes.
+pub(in crate::store) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(number)
 }
 
 /// Takes numbers off the front.
 #[derive(Debug)]
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(in crate::store) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(in crate::store) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::store) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
+    pub(in crate::store) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    pub(in crate::store) fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(bytes)?;
         self.0 = rest;
         Some(taken)
     }
 
-    pub(super) fn u8(&mut self) -> Option<u8> {
+    pub(in crate::store) fn u8(&mut self) -> Option<u8> {
         self.take(1).map(|bytes| bytes[0])
     }
 
-    pub(super) fn u64(&mut self) -> Option<u64> {
+    pub(in crate::store) fn u64(&mut self) -> Option<u64> {
         let (bytes, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u64::from_le_bytes(*bytes))
     }
 
-    pub(super) fn u32(&mut self) -> Option<u32> {
+    pub(in crate::store) fn u32(&mut self) -> Option<u32> {
         let (bytes, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u32::from_le_bytes(*bytes))
     }
 
-    pub(super) fn varint(&mut self) -> Option<u64> {
+    pub(in crate::store) fn varint(&mut self) -> Option<u64> {
         let mut number = 0;
         for index in 0..VARINT_BYTES_MAX {
             let byte = self.u8()?;
@@ -71,7 +89,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    pub(super) fn varint_u32(&mut self) -> Option<u32> {
+    pub(in crate::store) fn varint_u32(&mut self) -> Option<u32> {
         self.varint().and_then(|number| number.try_into().ok())
     }
 }
