@@ -20,7 +20,9 @@
 mod alarms;
 mod clock;
 mod courier;
+mod direct;
 mod executor;
+mod listing;
 mod loader;
 pub mod registry;
 mod reply_to;
@@ -41,9 +43,11 @@ use parking_lot::RwLock;
 
 pub use alarms::{AlarmReading, Alarms};
 pub use clock::Clock;
+pub use direct::{DirectConnection, Published};
 pub use executor::{ConnectionExecutor, ConnectionOrigin, ReplySink};
+pub use listing::BindingRow;
 pub use start::{FirstBoot, StartError, StartReport};
-pub use vhost::{Vhost, VhostLimits};
+pub use vhost::{ExchangeCell, Vhost, VhostLimits};
 
 use crate::auth::Directory;
 use crate::model::{ConnectionId, ConsumerId, Name, Now, QueueId, WallMs};

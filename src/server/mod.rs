@@ -24,6 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::auth::{AuthSettings, Directory, Mechanism};
 use crate::broker::{Broker, BrokerSettings, FirstBoot, StartError};
 use crate::config::{self, AlarmSettings, DefaultQueueType, Settings};
+use crate::http::{HttpSettings, Listener};
 use crate::model::Refusal;
 use crate::protocol::{FieldTable, ReplyCode, Value};
 use crate::queue::QueueKind;
@@ -158,19 +159,13 @@ impl Server {
                 Arc::clone(&self.shared),
             )));
         }
+        let http_state = crate::http::State::new(
+            Arc::clone(&self.broker),
+            http_settings(&self.settings, &amqp_at, &http_at),
+        )
+        .map_err(|error| system("cannot serve HTTP")(std::io::Error::other(error)))?;
         for listener in http {
-            runtime.spawn(crate::http::serve(
-                register(listener)?,
-                crate::http::State::new(
-                    Arc::clone(&self.broker),
-                    amqp_at
-                        .iter()
-                        .chain(&http_at)
-                        .map(SocketAddr::port)
-                        .collect(),
-                    self.settings.node.name.clone(),
-                ),
-            ));
+            runtime.spawn(crate::http::serve(register(listener)?, http_state.clone()));
         }
         let broker = Arc::clone(&self.broker);
         runtime.spawn(async move { broker.run_timers().await });
@@ -330,6 +325,38 @@ pub fn broker_settings(settings: &Settings) -> BrokerSettings {
         },
         default_consumer_prefetch: settings.queue.default_consumer_prefetch,
         cache_bytes_max: settings.store.cache_bytes_max,
+    }
+}
+
+/// What the HTTP API gets of these settings, with the addresses that are listened on.
+pub fn http_settings(
+    settings: &Settings,
+    amqp: &[SocketAddr],
+    http: &[SocketAddr],
+) -> HttpSettings {
+    let listeners = |protocol, addresses: &[SocketAddr]| {
+        let listener = move |address: &SocketAddr| Listener {
+            protocol,
+            address: *address,
+        };
+        addresses.iter().map(listener).collect::<Vec<_>>()
+    };
+    HttpSettings {
+        node: settings.node.name.clone(),
+        cluster_name: settings.node.cluster_name.clone(),
+        product: settings.announce.product.clone(),
+        version: settings.announce.version.clone(),
+        data_dir: settings.data_dir.display().to_string(),
+        default_queue_type: settings.queue.default_type.as_str(),
+        listeners: [listeners("amqp", amqp), listeners("http", http)].concat(),
+        max_body_bytes: settings.http.max_body_bytes,
+        connections_max: settings.http.connections_max,
+        header_timeout: Duration::from_millis(settings.http.header_timeout_ms),
+        cors_allow_origins: settings.http.cors_allow_origins.clone(),
+        cors_max_age_s: settings.http.cors_max_age_s,
+        login_session_timeout: Duration::from_secs(
+            u64::from(settings.http.login_session_timeout_min) * 60,
+        ),
     }
 }
 

@@ -96,21 +96,49 @@ pub struct ConnectionExecutor {
 impl ConnectionExecutor {
     /// An executor for a socket that was just accepted, entered in the registry.
     pub fn new(broker: Arc<Broker>, origin: ConnectionOrigin) -> Self {
-        let id = broker.next_connection_id();
-        broker.registry.insert(
-            id,
+        let executor = Self::unlisted(broker, origin);
+        executor.broker.registry.insert(
+            executor.id,
             ConnectionEntry {
-                peer: origin.peer,
+                peer: executor.origin.peer,
                 user: None,
                 vhost: None,
                 channels: 0,
-                control: Arc::clone(&origin.control),
+                control: Arc::clone(&executor.origin.control),
             },
         );
+        executor
+    }
+
+    /// An executor for a user who is logged in, with an open channel; it stands in no list.
+    ///
+    /// # Errors
+    /// 530 if he has no permission in the virtual host.
+    pub(in crate::broker) fn direct(
+        broker: Arc<Broker>,
+        origin: ConnectionOrigin,
+        user: Arc<User>,
+        vhost: Arc<Vhost>,
+        channel: ChannelNumber,
+    ) -> Result<Self, Refusal> {
+        let access = broker.directory.access(&user.name, &vhost.name)?;
+        let mut executor = Self::unlisted(broker, origin);
+        executor.opened = Some(Opened { vhost, access });
+        // Counted as a channel of the user, because its end is.
+        executor
+            .broker
+            .registry
+            .channel_opened(executor.id, &user.name);
+        executor.user = Some(user);
+        executor.channels.insert(channel, ChannelContext::default());
+        Ok(executor)
+    }
+
+    fn unlisted(broker: Arc<Broker>, origin: ConnectionOrigin) -> Self {
         Self {
             now: broker.clock.now(),
+            id: broker.next_connection_id(),
             broker,
-            id,
             origin,
             user: None,
             opened: None,
@@ -127,6 +155,10 @@ impl ConnectionExecutor {
             courier: Courier::default(),
             is_closed: false,
         }
+    }
+
+    pub(in crate::broker) fn broker(&self) -> &Broker {
+        &self.broker
     }
 
     /// The connection's id.

@@ -1,0 +1,114 @@
+//! A broker in this process with AMQP and HTTP listeners, on a data folder of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use haremq::auth::Directory;
+use haremq::broker::Broker;
+use haremq::config::Settings;
+use haremq::http;
+use haremq::server;
+use haremq::store::probe::Probe;
+use haremq::store::{Options, Store, definitions};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use super::Client;
+
+/// The node's name in every test.
+pub const NAME: &str = "haremq@test";
+
+/// One running node.
+pub struct Node {
+    pub broker: Arc<Broker>,
+    /// Where HTTP is served.
+    pub address: SocketAddr,
+    runtime: Runtime,
+    folder: tempfile::TempDir,
+    settings: Settings,
+}
+
+impl Node {
+    /// A node with the defaults.
+    pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// A node with other settings.
+    pub fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::defaults();
+        settings.node.name = NAME.to_owned();
+        settings.node.cluster_name = NAME.to_owned();
+        change(&mut settings);
+        Self::open(tempfile::tempdir().unwrap(), settings)
+    }
+
+    fn open(folder: tempfile::TempDir, settings: Settings) -> Self {
+        let options = Options {
+            definitions: definitions::Options {
+                probe: Probe::InProcess,
+                ..definitions::Options::default()
+            },
+            ..Options::default()
+        };
+        let store = Store::open(&folder.path().join("data"), options).unwrap();
+        let (broker, _) = Broker::start(
+            server::broker_settings(&settings),
+            Arc::new(Directory::new(server::auth_settings(&settings))),
+            store,
+            &server::first_boot(&settings),
+            None,
+        )
+        .unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = http::State::new(
+            Arc::clone(&broker),
+            server::http_settings(&settings, &[], &[address]),
+        )
+        .unwrap();
+        runtime.spawn(http::serve(listener, state));
+        Self {
+            broker,
+            address,
+            runtime,
+            folder,
+            settings,
+        }
+    }
+
+    /// Stops the node and starts it on the same folder.
+    pub fn restart(self) -> Self {
+        let Self {
+            broker,
+            runtime,
+            folder,
+            settings,
+            ..
+        } = self;
+        runtime.shutdown_background();
+        broker.close().unwrap();
+        drop(broker);
+        Self::open(folder, settings)
+    }
+
+    /// A client who is guest.
+    pub fn guest(&self) -> Client {
+        self.client("guest:guest")
+    }
+
+    /// A client with these credentials.
+    pub fn client(&self, login: &str) -> Client {
+        Client::new(self.address, Some(login))
+    }
+
+    /// A client without credentials.
+    pub fn nobody(&self) -> Client {
+        Client::new(self.address, None)
+    }
+}
