@@ -16,7 +16,7 @@ use super::State;
 use super::answer::ApiError;
 use super::logins::LoginError;
 use crate::auth::User;
-use crate::broker::{Broker, Vhost};
+use crate::broker::{Broker, DirectConnection, Vhost};
 
 /// The client's address, put into each request by the server.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +134,16 @@ impl Caller {
         let mut vhosts = self.broker().vhosts();
         vhosts.retain(|vhost| self.can_see(vhost));
         Ok(vhosts)
+    }
+
+    /// A connection of his to a virtual host, for commands with his permissions.
+    ///
+    /// # Errors
+    /// 401 when he has none there.
+    pub fn direct(&self, vhost: &Arc<Vhost>) -> Result<DirectConnection, ApiError> {
+        self.broker()
+            .direct(Arc::clone(&self.user), Arc::clone(vhost), self.peer)
+            .map_err(ApiError::of_command)
     }
 
     /// The virtual host of the header `x-vhost`.

@@ -7,13 +7,20 @@
 //! and may he), `input` (bodies, queries), a resource, `list` (sorting and pages) and `answer` (statuses and errors).
 
 mod answer;
+mod bindings;
 mod caller;
 mod columns;
 mod envelope;
+mod exchanges;
 mod health;
+mod identity;
 mod input;
 mod list;
 mod logins;
+mod messages;
+mod names;
+mod queue_view;
+mod queues;
 mod server;
 mod settings;
 
@@ -80,7 +87,12 @@ pub async fn serve(listener: TcpListener, state: State) -> Infallible {
 
 fn router(state: State) -> Router {
     Router::new()
+        .merge(identity::routes())
         .merge(health::routes())
+        .merge(exchanges::routes())
+        .merge(queues::routes())
+        .merge(bindings::routes())
+        .merge(messages::routes())
         .fallback(envelope::no_route)
         .with_state(state)
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{ChannelNumber, ConsumerId, Got, Name, Position, QueueId, SharedMessage};
+use crate::protocol::{FieldTable, Value};
 
 /// A message assigned to a consumer, on its way to the connection that sends it.
 #[derive(Clone, Debug)]
@@ -35,6 +36,17 @@ pub struct RedeliveryCounts {
     pub acquired: u32,
     /// Failed ones among them.
     pub delivery: u32,
+}
+
+impl RedeliveryCounts {
+    /// Writes them into the headers of a redelivery (`rabbit_fifo_client.erl`, `add_delivery_count_header`): the count of
+    /// failed deliveries is there only when there was one.
+    pub fn mark(self, headers: &mut FieldTable) {
+        headers.insert("x-acquired-count", Value::I64(i64::from(self.acquired)));
+        if self.delivery > 0 {
+            headers.insert("x-delivery-count", Value::I64(i64::from(self.delivery)));
+        }
+    }
 }
 
 /// What reaches a connection from queues and from other connections.
