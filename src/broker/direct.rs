@@ -117,6 +117,8 @@ impl Broker {
         let inbox = Inbox::new(INBOX_BYTES_MAX);
         let origin = ConnectionOrigin {
             peer,
+            // It has no end of its own.
+            local: peer,
             replies: Arc::clone(&mailbox) as Arc<dyn ReplySink>,
             control: Arc::new(Unlisted),
             inbox: Arc::clone(&inbox),

@@ -28,17 +28,6 @@ pub struct BindingRow {
 }
 
 impl Broker {
-    /// All virtual hosts, in the order of their names.
-    pub fn vhosts(&self) -> Vec<Arc<Vhost>> {
-        let mut vhosts: Vec<_> = self
-            .vhosts
-            .iter()
-            .map(|entry| Arc::clone(entry.value()))
-            .collect();
-        vhosts.sort_by(|a, b| a.name.cmp(&b.name));
-        vhosts
-    }
-
     /// The bindings that start from an exchange.
     pub fn bindings_from(&self, vhost: &Vhost, cell: &ExchangeCell) -> Vec<BindingRow> {
         let (source, bindings) = cell.read(|exchange| {

@@ -96,6 +96,7 @@ impl Client {
             Arc::clone(&broker),
             ConnectionOrigin {
                 peer,
+                local: ([127, 0, 0, 1], 5672).into(),
                 replies: Arc::clone(&link) as _,
                 control: link,
                 inbox: Arc::clone(&inbox),

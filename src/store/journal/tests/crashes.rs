@@ -79,6 +79,7 @@ impl World {
             _ => SyncMode::Always,
         };
         let options = JournalOptions {
+            sync_interval: Duration::from_millis(1),
             file_bytes: 32 * 1024,
             entries_max: 40,
             sync,

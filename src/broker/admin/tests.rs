@@ -1,0 +1,1 @@
+//! Requests of operators against a broker on a folder of its own, and what a restart keeps of them.
