@@ -129,7 +129,8 @@ impl ConnectionExecutor {
         let mut executor = Self::unlisted(broker, origin);
         executor.opened = Some(Opened { vhost, access });
         // Counted as a channel of the user, because its end is.
-        executor
+        // Without a limit it is never refused.
+        let _ = executor
             .broker
             .registry
             .open_channel(executor.id, &user.name, None);
