@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use crate::model::{
+use crate::model::{QueueKind, 
     ChannelNumber, ConsumerId, Delivery, InboxEvent, Name, Outlet as _, Position, SharedMessage,
 };
 use crate::queue::Inbox;
@@ -72,6 +72,7 @@ impl ReplyConsumers {
                 position: Position(0),
                 redelivered: false,
                 no_ack: true,
+                kind: QueueKind::Classic,
                 message: Arc::clone(message),
                 counts: None,
             }));
