@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ChannelNumber, ConsumerId, Got, Name, Position, QueueId, SharedMessage};
+use super::{ChannelNumber, ConsumerId, Got, Name, Position, QueueId, QueueKind, SharedMessage};
 use crate::protocol::{FieldTable, Value};
 
 /// A message assigned to a consumer, on its way to the connection that sends it.
@@ -22,6 +22,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// Whether it is settled by being sent (`no-ack`).
     pub no_ack: bool,
+    /// The kind of that queue, for who counts.
+    pub kind: QueueKind,
     /// The message.
     pub message: SharedMessage,
     /// Counters that a quorum queue shows in the headers of a redelivery; `None` on classic queues and

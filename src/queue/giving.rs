@@ -137,6 +137,7 @@ impl QueueState {
             queue: self.id,
             position: entry.position,
             redelivered,
+            kind: self.settings.kind,
             counts,
             messages_ready: saturate(self.ready.messages()),
             message: Arc::clone(&entry.message),
@@ -198,6 +199,7 @@ impl QueueState {
             position: entry.position,
             redelivered,
             no_ack,
+            kind: self.settings.kind,
             message: Arc::clone(&entry.message),
             counts,
         }));
