@@ -9,6 +9,7 @@
 mod answer;
 mod bindings;
 mod caller;
+mod change;
 mod columns;
 mod envelope;
 mod exchanges;
@@ -19,10 +20,15 @@ mod list;
 mod logins;
 mod messages;
 mod names;
+mod parameters;
+mod permissions;
+mod policies;
 mod queue_view;
 mod queues;
 mod server;
 mod settings;
+mod users;
+mod vhosts;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -34,6 +40,7 @@ use tokio::sync::Semaphore;
 pub use settings::{HttpSettings, Listener};
 
 use crate::broker::Broker;
+use crate::model::Name;
 use logins::Logins;
 
 /// What the handlers look at; clones share it.
@@ -70,6 +77,12 @@ impl State {
         &self.0.settings
     }
 
+    /// The cluster's name, which is the node's unless somebody gave it another.
+    fn cluster_name(&self) -> Name {
+        let given = self.broker().cluster_name();
+        given.unwrap_or_else(|| Name::from(self.settings().cluster_name.as_str()))
+    }
+
     fn logins(&self) -> &Logins {
         &self.0.logins
     }
@@ -89,6 +102,11 @@ fn router(state: State) -> Router {
     Router::new()
         .merge(identity::routes())
         .merge(health::routes())
+        .merge(vhosts::routes())
+        .merge(users::routes())
+        .merge(permissions::routes())
+        .merge(policies::routes())
+        .merge(parameters::routes())
         .merge(exchanges::routes())
         .merge(queues::routes())
         .merge(bindings::routes())
