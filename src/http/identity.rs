@@ -2,8 +2,8 @@
 
 use axum::Router;
 use axum::extract::{Path, State as Shared};
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse as _, Redirect};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post, put};
 use serde_json::{Value, json};
 
@@ -19,6 +19,8 @@ pub(super) fn routes() -> Router<State> {
     Router::new()
         .route("/", get(front))
         .route("/api", get(home))
+        .route("/cli", get(home))
+        .route("/mgmt", get(home))
         .route("/api/version", get(version))
         .route("/api/whoami", get(whoami))
         .route("/api/extensions", get(nothing))
@@ -56,8 +58,8 @@ async fn front() -> &'static str {
     )
 }
 
-async fn home() -> Redirect {
-    Redirect::to("/")
+async fn home() -> Response {
+    (StatusCode::FOUND, [(header::LOCATION, "/")]).into_response()
 }
 
 async fn version(Shared(state): Shared<State>) -> Answer {
@@ -198,7 +200,7 @@ async fn login(Shared(state): Shared<State>, request: axum::extract::Request) ->
         .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     if !is_form {
         return Err(ApiError::new(
-            axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
             "send application/x-www-form-urlencoded with username and password",
         ));
@@ -294,5 +296,5 @@ async fn reset(_: Administrator) -> Answer {
 
 async fn reset_node(Administrator(caller): Administrator, Path(node): Path<String>) -> Answer {
     check_node(&caller, &node)?;
-    Ok(answer::no_content()?.into_response())
+    answer::no_content()
 }

@@ -5,5 +5,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bindings;
+mod exchanges;
 mod foundation;
+mod messages;
+mod queues;
 mod support;

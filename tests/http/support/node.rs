@@ -10,6 +10,7 @@ use haremq::http;
 use haremq::server;
 use haremq::store::probe::Probe;
 use haremq::store::{Options, Store, definitions};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -95,6 +96,23 @@ impl Node {
         broker.close().unwrap();
         drop(broker);
         Self::open(folder, settings)
+    }
+
+    /// A user with the password `pw`, and permissions (configure, write, read) in `/` if any.
+    pub fn put_user(&self, name: &str, tags: &[&str], permissions: Option<[&str; 3]>) {
+        let guest = self.guest();
+        guest
+            .put(
+                &format!("/api/users/{name}"),
+                json!({"password": "pw", "tags": tags}),
+            )
+            .expect(201);
+        if let Some([configure, write, read]) = permissions {
+            let body = json!({"configure": configure, "write": write, "read": read});
+            guest
+                .put(&format!("/api/permissions/%2F/{name}"), body)
+                .expect(201);
+        }
     }
 
     /// A client who is guest.
