@@ -29,6 +29,7 @@ mod limits;
 mod max_length;
 mod nowait;
 mod permissions;
+mod policies;
 mod publishing;
 mod qos;
 mod queue_arguments;
