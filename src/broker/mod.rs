@@ -20,11 +20,14 @@
 mod alarms;
 mod clock;
 mod courier;
+pub mod events;
 mod executor;
 mod loader;
 pub mod registry;
 mod reply_to;
+pub mod snapshots;
 mod start;
+pub mod stats;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -52,9 +55,11 @@ use crate::store::Store;
 use crate::store::definitions::{Change, DefinitionStore};
 use crate::store::messages::MessageStore;
 use courier::Courier;
+use events::Events;
 use loader::Loader;
 use registry::Registry;
 use reply_to::ReplyConsumers;
+use stats::Stats;
 use timers::Timers;
 
 /// Queues handled by the timer task before it lets others run.
@@ -80,6 +85,8 @@ pub struct BrokerSettings {
     pub cache_bytes_max: u64,
     /// Deliveries without acknowledgement for consumers of channels that set no `basic.qos`; `None` is no limit.
     pub default_consumer_prefetch: Option<u16>,
+    /// Bytes of memory that the histories of statistics may take.
+    pub stats_bytes_max: u64,
 }
 
 /// One node's broker.
@@ -100,6 +107,8 @@ pub struct Broker {
     registry: Registry,
     timers: Timers,
     clock: Clock,
+    stats: Arc<Stats>,
+    events: Events,
     connection_last: AtomicU64,
     consumer_last: AtomicU64,
 }
@@ -126,6 +135,7 @@ impl Broker {
 
     /// Puts other settings to use for whatever comes next.
     pub fn reconfigure(&self, settings: BrokerSettings) {
+        self.stats.set_bytes_max(settings.stats_bytes_max);
         *self.settings.write() = Arc::new(settings);
     }
 
@@ -136,6 +146,16 @@ impl Broker {
 
     fn settings(&self) -> Arc<BrokerSettings> {
         Arc::clone(&self.settings.read())
+    }
+
+    /// What the node counts.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// What happens, for those who listen.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Users and permissions.
@@ -233,6 +253,7 @@ impl Broker {
         Keeping {
             store: Arc::clone(&self.messages),
             budget: Arc::clone(&self.budget),
+            interval: Arc::clone(self.stats.touched.interval()),
         }
     }
 

@@ -13,7 +13,9 @@ use thiserror::Error;
 use super::courier::Courier;
 use super::loader::Loader;
 use super::registry::Registry;
+use super::events::Events;
 use super::reply_to::ReplyConsumers;
+use super::stats::Stats;
 use super::timers::Timers;
 use super::topology::{add_exchange, exchange_from_stored};
 use super::{Alarms, Broker, BrokerSettings, Clock, Vhost, VhostLimits};
@@ -111,8 +113,11 @@ impl Broker {
         report
             .skipped
             .extend(loaded.damaged.iter().map(ToString::to_string));
+        let clock = Clock::default();
         let broker = Arc::new(Self {
             budget: HotBudget::new(settings.cache_bytes_max),
+            stats: Arc::new(Stats::new(settings.stats_bytes_max, clock.now().wall_ms)),
+            events: Events::default(),
             settings: RwLock::new(Arc::new(settings)),
             alarms: Alarms::default(),
             directory,
@@ -125,7 +130,7 @@ impl Broker {
             reply_consumers: ReplyConsumers::default(),
             registry: Registry::default(),
             timers: Timers::default(),
-            clock: Clock::default(),
+            clock,
             connection_last: AtomicU64::new(0),
             consumer_last: AtomicU64::new(0),
         });

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 
+use super::stats::{ExchangeStats, VhostStats};
 use crate::model::{Name, QueueId};
 use crate::queue::{QueueHandle, QueueKind};
 use crate::routing::{
@@ -16,6 +17,7 @@ use crate::routing::{
 
 /// An exchange behind its short lock. The lock's order stands in `broker/mod.rs`.
 pub struct ExchangeCell {
+    stats: Arc<ExchangeStats>,
     exchange: RwLock<Exchange>,
 }
 
@@ -23,8 +25,14 @@ impl ExchangeCell {
     /// Wraps an exchange.
     pub fn new(definition: ExchangeDefinition) -> Arc<Self> {
         Arc::new(Self {
+            stats: Arc::default(),
             exchange: RwLock::new(Exchange::new(definition)),
         })
+    }
+
+    /// What it counts.
+    pub fn stats(&self) -> &Arc<ExchangeStats> {
+        &self.stats
     }
 
     /// Looks at it.
@@ -82,6 +90,8 @@ pub struct Vhost {
     pub default_queue_kind: QueueKind,
     /// Its limits.
     pub limits: VhostLimits,
+    /// What it counts.
+    pub stats: Arc<VhostStats>,
 }
 
 impl Vhost {
@@ -95,6 +105,7 @@ impl Vhost {
             topology: Mutex::default(),
             default_queue_kind,
             limits,
+            stats: Arc::default(),
         }
     }
 

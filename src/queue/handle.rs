@@ -18,6 +18,7 @@ use super::effects::Effects;
 use super::entry::Deadline;
 use super::giving::{AskedGet, GetOutcome};
 use super::guarded::{Guarded, Section};
+use super::interval::Interval;
 use super::kind::QueueKind;
 use super::loading::{Load, LoadedBlock, LoadedMessage, Recovered, RecoveredLane};
 use super::settings::{PolicySettings, QueueSettings};
@@ -58,6 +59,8 @@ pub struct Keeping {
     pub store: Arc<MessageStore>,
     /// What may be in memory.
     pub budget: Arc<HotBudget>,
+    /// When a queue says again that it counted something.
+    pub interval: Arc<Interval>,
 }
 
 /// The queue was deleted.
@@ -95,6 +98,7 @@ struct Shared {
     /// Set once the queue is deleted, for those who ask without the lock.
     is_gone: AtomicBool,
     store: Arc<MessageStore>,
+    interval: Arc<Interval>,
     guarded: Mutex<Guarded>,
 }
 
@@ -139,10 +143,12 @@ impl QueueHandle {
             declaration,
             is_gone: AtomicBool::new(false),
             store: keeping.store,
+            interval: keeping.interval,
             guarded: Mutex::new(Guarded {
                 state: Some(state),
                 log,
                 armed_ms: WallMs::MAX,
+                touched_in: 0,
             }),
         }));
         let owner: Weak<Shared> = Arc::downgrade(&handle.0);
@@ -189,6 +195,7 @@ impl QueueHandle {
         Section {
             id: self.id(),
             durable: self.declaration().durable,
+            interval: self.0.interval.number(),
             store,
         }
     }

@@ -6,6 +6,7 @@
 
 mod channels;
 mod commands;
+mod counting;
 mod gather;
 mod known;
 mod publish;
@@ -17,17 +18,20 @@ use std::sync::Arc;
 
 use super::courier::Courier;
 use super::registry::{ConnectionControl, ConnectionEntry};
+use super::stats::ConnectionStats;
 use super::topology::Unstored;
 use super::{Broker, Vhost};
 use crate::auth::{Access, User};
 use crate::model::{
-    ChannelNumber, Command, Completion, ConnectionId, ConsumerId, Execution, Executor, Now,
-    Publish, Refusal, Reply, Routing, Settlement, StagedPublish,
+    ChannelInfo, ChannelNumber, Command, Completion, ConnectionId, ConnectionInfo,
+    ConnectionProgress, ConsumerId, Execution, Executor, Now, Publish, Refusal, Reply, Routing,
+    Settlement, StagedPublish, Traffic,
 };
 use crate::queue::Inbox;
 use crate::routing::{RouteCache, Router};
 use crate::store::journal::Lsn;
 use channels::ChannelContext;
+use counting::Counting;
 use gather::Gathered;
 use known::KnownQueues;
 use publish::CachedRoute;
@@ -43,6 +47,8 @@ pub trait ReplySink: Send + Sync {
 pub struct ConnectionOrigin {
     /// The client's address.
     pub peer: SocketAddr,
+    /// The address that it connected to, if it has one.
+    pub local: Option<SocketAddr>,
     /// Where late answers go.
     pub replies: Arc<dyn ReplySink>,
     /// How the connection is closed from outside.
@@ -91,12 +97,15 @@ pub struct ConnectionExecutor {
     has_published: bool,
     courier: Courier,
     is_closed: bool,
+    stats: Arc<ConnectionStats>,
+    counting: Counting,
 }
 
 impl ConnectionExecutor {
     /// An executor for a socket that was just accepted, entered in the registry.
     pub fn new(broker: Arc<Broker>, origin: ConnectionOrigin) -> Self {
         let id = broker.next_connection_id();
+        let stats = ConnectionStats::new(id, origin.peer, origin.local);
         broker.registry.insert(
             id,
             ConnectionEntry {
@@ -105,6 +114,7 @@ impl ConnectionExecutor {
                 vhost: None,
                 channels: 0,
                 control: Arc::clone(&origin.control),
+                stats: Arc::clone(&stats),
             },
         );
         Self {
@@ -126,6 +136,8 @@ impl ConnectionExecutor {
             has_published: false,
             courier: Courier::default(),
             is_closed: false,
+            stats,
+            counting: Counting::default(),
         }
     }
 
@@ -195,6 +207,7 @@ impl ConnectionExecutor {
             self.courier = Courier::default();
         }
         self.gathered.release();
+        self.counting.release();
         self.completions.shrink_to_fit();
         self.channels.shrink_to_fit();
     }
@@ -284,6 +297,18 @@ impl Executor for ConnectionExecutor {
         self.origin.inbox.refuse();
         self.flush_gathered();
         self.remove_all_consumers();
+    }
+
+    fn describe(&mut self, info: ConnectionInfo) {
+        self.describe_now(info);
+    }
+
+    fn report_channel(&mut self, info: &ChannelInfo, traffic: &Traffic) {
+        self.report_channel_now(info, traffic);
+    }
+
+    fn report_connection(&mut self, progress: &ConnectionProgress) {
+        self.report_connection_now(progress);
     }
 
     fn poll_completion(&mut self) -> Option<Completion> {
