@@ -480,6 +480,22 @@ impl QueueHandle {
         self.see(QueueState::snapshot)
     }
 
+    /// What the API shows of the queue, with the number of messages that its log has.
+    ///
+    /// # Errors
+    /// The queue is gone.
+    pub fn report(&self) -> Result<(QueueSnapshot, u64), Gone> {
+        let guarded = self.lock();
+        let snapshot = guarded.state.as_ref().map(QueueState::snapshot).ok_or(Gone)?;
+        let figures = guarded.log.figures();
+        Ok((snapshot, figures.journal_messages + figures.segment_messages))
+    }
+
+    /// How long consumers that say nothing of it may keep a delivery, in milliseconds.
+    pub fn consumer_timeout_ms(&self) -> Option<u64> {
+        self.see(QueueState::consumer_timeout_ms).ok().flatten()
+    }
+
     /// What the API shows of its consumers, in the order of registration.
     ///
     /// # Errors

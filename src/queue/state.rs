@@ -304,6 +304,11 @@ impl QueueState {
         }
     }
 
+    /// How long consumers that say nothing of it may keep a delivery, in milliseconds.
+    pub fn consumer_timeout_ms(&self) -> Option<u64> {
+        self.settings.consumer_timeout_ms
+    }
+
     /// The consumers in the order of registration.
     pub fn consumers(&self) -> Vec<ConsumerSnapshot> {
         self.consumers.snapshot()

@@ -38,6 +38,7 @@ pub use totals::{SIZE_BUCKETS, TotalCounts};
 pub use vhost::VhostStats;
 
 use histories::Histories;
+use history::TICK_S;
 use mark::{Object, TouchedList};
 use measure::{LastTick, Shown, measure};
 use node::{Auth, Churn, Deaths};
@@ -146,6 +147,12 @@ impl Stats {
     pub(super) fn touch_channel(&self, channel: &Arc<ChannelStats>) {
         let object = || Object::Channel(Arc::clone(channel));
         self.touched.touch(&channel.mark, object);
+    }
+
+    /// When an object's numbers changed last as far as ticks have seen, in milliseconds since the Unix epoch.
+    pub(super) fn last_change_ms(&self, key: Key) -> Option<WallMs> {
+        self.histories
+            .see(key, |history| Some(history?.last_tick() * TICK_S * 1_000))
     }
 
     /// The numbers of an object, `live` being its values now.
