@@ -24,13 +24,16 @@ mod alarms;
 mod clock;
 mod courier;
 mod direct;
+pub mod events;
 mod executor;
 mod listing;
 mod loader;
 pub mod policies;
 pub mod registry;
 mod reply_to;
+pub mod snapshots;
 mod start;
+pub mod stats;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -61,9 +64,11 @@ use crate::store::definitions::{Change, DefinitionStore};
 use crate::store::messages::MessageStore;
 use admin::Administration;
 use courier::Courier;
+use events::Events;
 use loader::Loader;
 use registry::Registry;
 use reply_to::ReplyConsumers;
+use stats::Stats;
 use timers::Timers;
 
 /// Queues handled by the timer task before it lets others run.
@@ -89,6 +94,8 @@ pub struct BrokerSettings {
     pub cache_bytes_max: u64,
     /// Deliveries without acknowledgement for consumers of channels that set no `basic.qos`; `None` is no limit.
     pub default_consumer_prefetch: Option<u16>,
+    /// Bytes of memory that the histories of statistics may take.
+    pub stats_bytes_max: u64,
 }
 
 /// One node's broker.
@@ -110,6 +117,8 @@ pub struct Broker {
     registry: Registry,
     timers: Timers,
     clock: Clock,
+    stats: Arc<Stats>,
+    events: Events,
     connection_last: AtomicU64,
     consumer_last: AtomicU64,
 }
@@ -136,6 +145,7 @@ impl Broker {
 
     /// Puts other settings to use for whatever comes next.
     pub fn reconfigure(&self, settings: BrokerSettings) {
+        self.stats.set_bytes_max(settings.stats_bytes_max);
         *self.settings.write() = Arc::new(settings);
     }
 
@@ -146,6 +156,16 @@ impl Broker {
 
     fn settings(&self) -> Arc<BrokerSettings> {
         Arc::clone(&self.settings.read())
+    }
+
+    /// What the node counts.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// What happens, for those who listen.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Users and permissions.
@@ -243,6 +263,7 @@ impl Broker {
         Keeping {
             store: Arc::clone(&self.messages),
             budget: Arc::clone(&self.budget),
+            interval: Arc::clone(self.stats.touched.interval()),
         }
     }
 

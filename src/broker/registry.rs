@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
+use super::stats::ConnectionStats;
 use crate::model::{ConnectionId, Name, Refusal};
 
 /// What can be asked of a connection's task from outside.
@@ -30,6 +31,8 @@ pub struct ConnectionEntry {
     pub vhost: Option<Name>,
     /// Channels open now.
     pub channels: u32,
+    /// What it counts and is.
+    pub stats: Arc<ConnectionStats>,
     /// Its task.
     pub control: Arc<dyn ConnectionControl>,
 }
@@ -198,6 +201,21 @@ impl Registry {
     /// Connections, handshakes included.
     pub fn connection_count(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Every connection, handshakes included, for readers.
+    pub fn stats(&self) -> Vec<Arc<ConnectionStats>> {
+        self.connections
+            .iter()
+            .map(|entry| Arc::clone(&entry.stats))
+            .collect()
+    }
+
+    /// A connection, for readers.
+    pub fn stats_of(&self, id: ConnectionId) -> Option<Arc<ConnectionStats>> {
+        self.connections
+            .get(&id)
+            .map(|entry| Arc::clone(&entry.stats))
     }
 
     /// Open connections of a user.

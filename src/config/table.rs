@@ -45,6 +45,7 @@ settings! {
         + store: StoreSettings "How messages are kept on the disk.";
         + queue: QueueSettings "What holds for queues and consumers that do not say otherwise.";
         + deprecated_features: DeprecatedFeatureSettings "What RabbitMQ 4.3 removed and this broker keeps.";
+        + stats: StatsSettings "What is remembered of the past for the HTTP API.";
         + log: LogSettings "What is logged, and how.";
         + log_levels: LogLevelSettings "Levels of single parts.";
     }
@@ -73,6 +74,9 @@ settings! {
             "Nothing is open to the network until somebody says so.";
         http: Listeners = addresses(true), "[\"127.0.0.1:15672\", \"[::1]:15672\"]", "addresses with ports", Restart, "management.tcp",
             "Where the HTTP API is served.",
+            "Nothing is open to the network until somebody says so.";
+        metrics: Listeners = addresses(true), "[\"127.0.0.1:15692\", \"[::1]:15692\"]", "addresses with ports", Restart, "prometheus.tcp",
+            "Where Prometheus scrapes the metrics; the HTTP API serves them too.",
             "Nothing is open to the network until somebody says so.";
         backlog: u32 = integer(1, 65_535), "1024", "connections", Restart, "tcp_listen_options.backlog",
             "How many connections the system holds for a listener until they are accepted.",
@@ -215,6 +219,12 @@ settings! {
         cache_bytes_max: u64 = size(MIB, 1024 * 1024 * MIB), "\"32MiB\"", "bytes of the node", Restart, "",
             "The messages of all queues that may be in memory while they wait; what is above lies on the disk only and is read again in time.",
             "A backlog costs disk and not memory; the system's own cache keeps what was written last.";
+    }
+
+    StatsSettings "stats" "What is remembered of the past for the HTTP API." {
+        bytes_max: u64 = size(MIB, 1024 * 1024 * MIB), "\"64MiB\"", "bytes of the node", Live, "",
+            "The memory that the histories of rates and lengths may take. Above it the objects that were idle for longest lose theirs; what was counted stays.",
+            "About 20,000 busy queues with an hour of history.";
     }
 
     QueueSettings "queue" "What holds for queues and consumers that do not say otherwise." {

@@ -160,6 +160,7 @@ impl QueueState {
     pub(super) fn assign(&mut self, now: Now, fx: &mut Effects) {
         self.serve_gets(now, fx);
         self.assign_to_consumers(now, fx);
+        self.capacity.note(self.consumers.any_queued(), now.wall_ms);
         self.order_loads(now, fx);
     }
 

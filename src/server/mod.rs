@@ -325,6 +325,7 @@ pub fn broker_settings(settings: &Settings) -> BrokerSettings {
         },
         default_consumer_prefetch: settings.queue.default_consumer_prefetch,
         cache_bytes_max: settings.store.cache_bytes_max,
+        stats_bytes_max: settings.stats.bytes_max,
     }
 }
 

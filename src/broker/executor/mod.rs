@@ -6,6 +6,7 @@
 
 mod channels;
 mod commands;
+mod counting;
 mod gather;
 mod known;
 mod publish;
@@ -18,16 +19,19 @@ use std::sync::Arc;
 
 use super::courier::Courier;
 use super::registry::{ConnectionControl, ConnectionEntry};
+use super::stats::ConnectionStats;
 use super::topology::Unstored;
 use super::{Broker, Vhost};
 use crate::auth::{Access, User, UserLimits};
 use crate::model::{
-    ChannelNumber, Command, Completion, ConnectionId, ConsumerId, Execution, Executor, Now,
-    Publish, Refusal, Reply, Routing, Settlement, StagedPublish,
+    ChannelInfo, ChannelNumber, Command, Completion, ConnectionId, ConnectionInfo,
+    ConnectionProgress, ConsumerId, Execution, Executor, Now, Publish, Refusal, Reply, Routing,
+    Settlement, StagedPublish, Traffic,
 };
 use crate::queue::Inbox;
 use crate::routing::{RouteCache, Router};
 use channels::ChannelContext;
+use counting::Counting;
 use gather::Gathered;
 use known::KnownQueues;
 use publish::CachedRoute;
@@ -94,6 +98,8 @@ pub struct ConnectionExecutor {
     has_published: bool,
     courier: Courier,
     is_closed: bool,
+    stats: Arc<ConnectionStats>,
+    counting: Counting,
 }
 
 impl ConnectionExecutor {
@@ -109,6 +115,7 @@ impl ConnectionExecutor {
                 vhost: None,
                 channels: 0,
                 control: Arc::clone(&executor.origin.control),
+                stats: Arc::clone(&executor.stats),
             },
         );
         executor
@@ -140,9 +147,11 @@ impl ConnectionExecutor {
     }
 
     fn unlisted(broker: Arc<Broker>, origin: ConnectionOrigin) -> Self {
+        let id = broker.next_connection_id();
         Self {
             now: broker.clock.now(),
-            id: broker.next_connection_id(),
+            stats: ConnectionStats::new(id, origin.peer, Some(origin.local)),
+            id,
             broker,
             origin,
             user: None,
@@ -159,6 +168,7 @@ impl ConnectionExecutor {
             has_published: false,
             courier: Courier::default(),
             is_closed: false,
+            counting: Counting::default(),
         }
     }
 
@@ -232,6 +242,7 @@ impl ConnectionExecutor {
             self.courier = Courier::default();
         }
         self.gathered.release();
+        self.counting.release();
         self.completions.shrink_to_fit();
         self.channels.shrink_to_fit();
     }
@@ -329,6 +340,18 @@ impl Executor for ConnectionExecutor {
         self.origin.inbox.refuse();
         self.flush_gathered();
         self.remove_all_consumers();
+    }
+
+    fn describe(&mut self, info: ConnectionInfo) {
+        self.describe_now(info);
+    }
+
+    fn report_channel(&mut self, info: &ChannelInfo, traffic: &Traffic) {
+        self.report_channel_now(info, traffic);
+    }
+
+    fn report_connection(&mut self, progress: &ConnectionProgress) {
+        self.report_connection_now(progress);
     }
 
     fn poll_completion(&mut self) -> Option<Completion> {

@@ -4,7 +4,7 @@ use super::counter::Counter;
 use super::measure::Shown;
 use super::vhost::TOTAL_COLUMNS;
 use crate::model::{DeathReason, QueueKind};
-use crate::queue::{DeadLetterStrategy, DeathTally};
+use crate::queue::{DeathStrategy, DeathTally};
 
 const fn shown(name: &'static str, parts: &'static [usize]) -> Shown {
     Shown { name, parts }
@@ -177,7 +177,7 @@ impl Auth {
 /// Messages that left queues by the back door, by kind of queue, strategy and reason, and how many of them have arrived for sure.
 #[derive(Debug, Default)]
 pub struct Deaths {
-    died: [[[Counter; DeathReason::ALL.len()]; DeadLetterStrategy::ALL.len()]; QueueKind::ALL.len()],
+    died: [[[Counter; DeathReason::ALL.len()]; DeathStrategy::ALL.len()]; QueueKind::ALL.len()],
     /// Dead letters of quorum queues that every target has confirmed.
     pub confirmed: Counter,
 }
@@ -191,12 +191,7 @@ impl Deaths {
     }
 
     /// How many died so.
-    pub fn count(
-        &self,
-        kind: QueueKind,
-        strategy: DeadLetterStrategy,
-        reason: DeathReason,
-    ) -> u64 {
+    pub fn count(&self, kind: QueueKind, strategy: DeathStrategy, reason: DeathReason) -> u64 {
         self.died[kind.index()][strategy.index()][reason.index()].get()
     }
 }
