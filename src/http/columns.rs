@@ -27,9 +27,9 @@ impl Columns {
         columns
     }
 
-    /// Whether something under this name is shown.
-    pub fn wants(&self, name: &str) -> bool {
-        self.is_whole || self.below.contains_key(name)
+    /// The fields of which something is shown.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.below.keys().map(String::as_str)
     }
 
     /// What is left of a value.

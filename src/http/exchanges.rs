@@ -12,7 +12,8 @@ use super::answer::{self, Answer, ApiError};
 use super::caller::Caller;
 use super::input::{Input, Params};
 use super::list::{self, ListQuery, Listed};
-use super::names;
+use super::{names, shape};
+use crate::broker::stats::{ExchangeStats, Ranges};
 use crate::broker::{ExchangeCell, Vhost};
 use crate::model::{Command, Name};
 use crate::store::definitions::json::arguments_to_json;
@@ -38,13 +39,36 @@ struct Row {
 }
 
 impl Row {
-    fn render(&self) -> Value {
+    /// What it counts.
+    fn stats(&self) -> &ExchangeStats {
         match &self.cell {
+            Some(cell) => cell.stats(),
+            None => &self.vhost.stats.default_exchange,
+        }
+    }
+}
+
+struct Exchanges {
+    state: State,
+    /// `None` for definitions alone.
+    ranges: Option<Ranges>,
+}
+
+impl Exchanges {
+    fn new(caller: &Caller, params: &Params) -> Result<Self, ApiError> {
+        let ranges = shape::ranges(params)?;
+        Ok(Self {
+            state: caller.state.clone(),
+            ranges: (!params.is_true("disable_stats")).then_some(ranges),
+        })
+    }
+
+    fn shown(&self, row: &Row) -> Value {
+        let mut value = match &row.cell {
             Some(cell) => cell.read(|exchange| {
                 let definition = exchange.definition();
                 json!({
                     "name": &*definition.name,
-                    "vhost": &*self.vhost.name,
                     "type": definition.kind.as_str(),
                     "durable": definition.durable,
                     "auto_delete": definition.auto_delete,
@@ -54,18 +78,28 @@ impl Row {
             }),
             None => json!({
                 "name": "",
-                "vhost": &*self.vhost.name,
                 "type": DEFAULT_TYPE,
                 "durable": true,
                 "auto_delete": false,
                 "internal": false,
                 "arguments": {},
             }),
+        };
+        value["vhost"] = (&*row.vhost.name).into();
+        let policy = row.cell.as_ref().and_then(|cell| cell.policy());
+        if let Some(policy) = &policy {
+            if let Some(name) = &policy.policy {
+                value["policy"] = (&**name).into();
+            }
+            value["effective_policy_definition"] = policy.definition.clone().into();
         }
+        if let (Some(ranges), Value::Object(fields)) = (&self.ranges, &mut value) {
+            let stats = self.state.broker().exchange_stats(row.stats(), ranges);
+            shape::put_message_stats(fields, &stats);
+        }
+        value
     }
 }
-
-struct Exchanges;
 
 impl Listed for Exchanges {
     type Row = Row;
@@ -74,13 +108,28 @@ impl Listed for Exchanges {
         (Arc::clone(&row.vhost.name), Arc::clone(&row.name))
     }
 
+    fn field(&self, row: &Row, path: &str) -> Option<Value> {
+        let cell = row.cell.as_ref()?;
+        cell.read(|exchange| {
+            let definition = exchange.definition();
+            match path {
+                "type" => Some(definition.kind.as_str().into()),
+                "durable" => Some(definition.durable.into()),
+                "auto_delete" => Some(definition.auto_delete.into()),
+                "internal" => Some(definition.internal.into()),
+                _ => None,
+            }
+        })
+    }
+
     fn render(&self, row: &Row) -> Option<Value> {
-        Some(row.render())
+        Some(self.shown(row))
     }
 }
 
-async fn reply(params: &Params, vhosts: &[Arc<Vhost>]) -> Answer {
+async fn reply(caller: &Caller, params: &Params, vhosts: &[Arc<Vhost>]) -> Answer {
     let query = ListQuery::parse(params)?;
+    let listed = Exchanges::new(caller, params)?;
     let mut rows = Vec::new();
     for vhost in vhosts {
         let row = |name: Name, cell| Row {
@@ -94,15 +143,15 @@ async fn reply(params: &Params, vhosts: &[Arc<Vhost>]) -> Answer {
             row(name, Some(cell))
         }));
     }
-    list::reply(query, Exchanges, rows).await
+    list::reply(query, listed, rows).await
 }
 
 async fn all(caller: Caller, params: Params) -> Answer {
-    reply(&params, &caller.vhosts(None)?).await
+    reply(&caller, &params, &caller.vhosts(None)?).await
 }
 
 async fn of_vhost(caller: Caller, Path(vhost): Path<String>, params: Params) -> Answer {
-    reply(&params, &[caller.vhost_to_see(&vhost)?]).await
+    reply(&caller, &params, &[caller.vhost_to_see(&vhost)?]).await
 }
 
 async fn one(
@@ -121,7 +170,7 @@ async fn one(
         name: name.into(),
         cell,
     };
-    let mut value = row.render();
+    let mut value = Exchanges::new(&caller, &params)?.shown(&row);
     // Filled with rates_mode=detailed alone, which this is not.
     value["incoming"] = json!([]);
     value["outgoing"] = json!([]);

@@ -149,11 +149,6 @@ impl ListQuery {
         })
     }
 
-    /// The columns that are asked for, if not all.
-    pub fn columns(&self) -> Option<&Columns> {
-        self.columns.as_ref()
-    }
-
     fn shown(&self, value: Value) -> Value {
         match &self.columns {
             Some(columns) => columns.of(value),

@@ -10,7 +10,10 @@ mod answer;
 mod bindings;
 mod caller;
 mod change;
+mod channels;
 mod columns;
+mod connections;
+mod consumers;
 mod envelope;
 mod exchanges;
 mod health;
@@ -20,6 +23,8 @@ mod list;
 mod logins;
 mod messages;
 mod names;
+mod nodes;
+mod overview;
 mod parameters;
 mod permissions;
 mod policies;
@@ -27,6 +32,7 @@ mod queue_view;
 mod queues;
 mod server;
 mod settings;
+mod shape;
 mod users;
 mod vhosts;
 
@@ -102,6 +108,8 @@ fn router(state: State) -> Router {
     Router::new()
         .merge(identity::routes())
         .merge(health::routes())
+        .merge(overview::routes())
+        .merge(nodes::routes())
         .merge(vhosts::routes())
         .merge(users::routes())
         .merge(permissions::routes())
@@ -111,6 +119,9 @@ fn router(state: State) -> Router {
         .merge(queues::routes())
         .merge(bindings::routes())
         .merge(messages::routes())
+        .merge(connections::routes())
+        .merge(channels::routes())
+        .merge(consumers::routes())
         .fallback(envelope::no_route)
         .with_state(state)
 }

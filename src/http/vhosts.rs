@@ -12,9 +12,10 @@ use super::answer::{self, Answer, ApiError};
 use super::caller::{Administrator, Caller};
 use super::input::{Input, Params};
 use super::list::{self, ListQuery, Listed};
-use super::{change, permissions, users};
+use super::{change, permissions, shape, users};
 use crate::broker::Vhost;
 use crate::broker::admin::VhostChange;
+use crate::broker::stats::Ranges;
 use crate::model::Name;
 
 pub(super) fn routes() -> Router<State> {
@@ -45,18 +46,30 @@ pub(super) fn routes() -> Router<State> {
         )
 }
 
-struct Vhosts(State);
+struct Vhosts {
+    state: State,
+    /// `None` for definitions alone.
+    ranges: Option<Ranges>,
+}
 
 impl Vhosts {
+    fn new(caller: &Caller, params: &Params) -> Result<Self, ApiError> {
+        let ranges = shape::ranges(params)?;
+        Ok(Self {
+            state: caller.state.clone(),
+            ranges: (!params.is_true("disable_stats")).then_some(ranges),
+        })
+    }
+
     fn shown(&self, vhost: &Vhost) -> Value {
         let row = vhost.metadata();
         let default_queue_type = row
             .default_queue_type
             .as_deref()
-            .unwrap_or(self.0.settings().default_queue_type);
+            .unwrap_or(self.state.settings().default_queue_type);
         let flag = |name: &str| row.metadata.get(name) == Some(&Value::Bool(true));
-        let node = &self.0.settings().node;
-        json!({
+        let node = &self.state.settings().node;
+        let mut value = json!({
             "name": &*vhost.name,
             "description": row.description,
             "tags": row.tags,
@@ -69,7 +82,14 @@ impl Vhosts {
             "tracing": flag("tracing"),
             "protected_from_deletion": flag("protected_from_deletion"),
             "cluster_state": Map::from_iter([(node.clone(), Value::from("running"))]),
-        })
+        });
+        if let (Some(ranges), Value::Object(fields)) = (&self.ranges, &mut value) {
+            let report = self.state.broker().vhost_snapshot(vhost, ranges);
+            shape::put_measures(fields, &report.lengths);
+            shape::put_measures(fields, &report.traffic);
+            shape::put_message_stats(fields, &report.message_stats);
+        }
+        value
     }
 }
 
@@ -89,12 +109,12 @@ async fn all(caller: Caller, params: Params) -> Answer {
     let query = ListQuery::parse(&params)?;
     let mut vhosts = caller.broker().vhosts();
     vhosts.retain(|vhost| caller.can_see(vhost));
-    list::reply(query, Vhosts(caller.state.clone()), vhosts).await
+    list::reply(query, Vhosts::new(&caller, &params)?, vhosts).await
 }
 
 async fn one(caller: Caller, Path(vhost): Path<String>, params: Params) -> Answer {
     let vhost = caller.vhost_to_see(&vhost)?;
-    list::one(&params, Some(Vhosts(caller.state.clone()).shown(&vhost)))
+    list::one(&params, Some(Vhosts::new(&caller, &params)?.shown(&vhost)))
 }
 
 async fn put_vhost(
