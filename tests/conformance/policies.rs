@@ -97,7 +97,14 @@ fn one_policy_holds_that_of_the_highest_priority() {
     let mut client = node.client();
     client.declare("q", &[]);
     let kind = PolicyKind::User;
-    set(&node, kind, "low", ".*", 1, json!({"max-length": 1, "expires": 60_000}));
+    set(
+        &node,
+        kind,
+        "low",
+        ".*",
+        1,
+        json!({"max-length": 1, "expires": 60_000}),
+    );
     set(&node, kind, "high", "q", 2, json!({"max-length": 3}));
     fill(&mut client, "q", &["a", "b", "c", "d"]);
     assert_eq!(client.counts("q"), (3, 0));
@@ -113,7 +120,11 @@ fn an_operator_sets_ceilings() {
     let node = Node::start();
     let mut client = node.client();
     client.declare("q", &[]);
-    set_user(&node, ".*", json!({"max-length": 10, "message-ttl": 50, "overflow": "drop-head"}));
+    set_user(
+        &node,
+        ".*",
+        json!({"max-length": 10, "message-ttl": 50, "overflow": "drop-head"}),
+    );
     let operators = json!({"max-length": 1, "message-ttl": 100, "overflow": "reject-publish"});
     set(&node, PolicyKind::Operator, "op", "q", 0, operators);
     assert_eq!(
@@ -189,7 +200,12 @@ fn an_alternate_exchange_of_a_policy_takes_what_finds_nothing_even_on_remembered
     client.publish_mandatory("x", "key", "d");
     client.expect_return("x", "key", "d");
     client.expect_contents("q", &["b", "c"]);
-    let cell = node.broker().vhost("/").unwrap().exchange_cell("x").unwrap();
+    let cell = node
+        .broker()
+        .vhost("/")
+        .unwrap()
+        .exchange_cell("x")
+        .unwrap();
     assert_eq!(cell.policy(), None);
 }
 
@@ -244,9 +260,20 @@ fn a_restart_keeps_policies_and_their_effect() {
     let mut client = node.client();
     client.declare("q", &[]);
     client.declare_exchange("x", "direct", &[]);
-    set_user(&node, "^[qx]$", json!({"max-length": 5, "alternate-exchange": "amq.fanout"}));
+    set_user(
+        &node,
+        "^[qx]$",
+        json!({"max-length": 5, "alternate-exchange": "amq.fanout"}),
+    );
     let operators = json!({"max-length": 2});
-    set(&node, PolicyKind::Operator, "op", "^q$", 3, operators.clone());
+    set(
+        &node,
+        PolicyKind::Operator,
+        "op",
+        "^q$",
+        3,
+        operators.clone(),
+    );
     let kinds = [PolicyKind::User, PolicyKind::Operator];
     let before = kinds.map(|kind| node.broker().policies(kind, None));
     let as_shown = shown(&node, "q");
@@ -310,7 +337,10 @@ fn a_relaxed_queue_confirms_without_a_sync_and_another_does_not() {
     client.publish_with("", "strict", &persistent(), "b");
     client.expect_nack(4);
     let relaxed = node.broker().vhost("/").unwrap().queue_handle("relaxed");
-    assert_eq!(node.broker().queue_sync(&relaxed.unwrap()).as_str(), "never");
+    assert_eq!(
+        node.broker().queue_sync(&relaxed.unwrap()).as_str(),
+        "never"
+    );
 }
 
 #[test]
