@@ -205,7 +205,7 @@ impl Broker {
         value: Json,
     ) -> Result<Receipt<Put>, AdminError> {
         let _turn = self.begin_request()?;
-        if name == CLUSTER_NAME && !value.as_str().is_some_and(|name| !name.is_empty()) {
+        if name == CLUSTER_NAME && value.as_str().is_none_or(str::is_empty) {
             let reason = format!("{} is not a name of a cluster", term(&value));
             return Err(AdminError::invalid(reason));
         }
