@@ -8,6 +8,7 @@
 
 mod support;
 
+mod administration;
 mod alarms;
 mod bindings;
 mod channels;

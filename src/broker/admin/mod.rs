@@ -9,6 +9,7 @@
 //! may block.
 
 mod connections;
+mod definitions;
 mod parameters;
 mod policies;
 mod users;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 
 use super::users::check_vhost_limit;
 use super::{AdminError, Put, Receipt};
-use crate::broker::policies::terms::{binary, term};
+use crate::broker::policies::terms::term;
 use crate::broker::policies::validation::validation_failed;
 use crate::broker::policies::{NewPolicy, OPERATOR_COMPONENT, PolicyKind};
 use crate::broker::{Broker, Vhost, VhostLimits};
@@ -80,7 +80,7 @@ fn unknown_component(component: &str) -> AdminError {
 }
 
 /// Checks the value of the parameter `limits`.
-fn check_limits(name: &str, value: &Json) -> Result<(), AdminError> {
+pub(super) fn check_limits(name: &str, value: &Json) -> Result<(), AdminError> {
     let failed = |reasons: &[String]| AdminError::invalid(validation_failed(reasons));
     match value {
         Json::Object(limits) => {
@@ -98,10 +98,8 @@ fn check_limits(name: &str, value: &Json) -> Result<(), AdminError> {
     }
 }
 
-fn limits_of(value: Option<&Json>) -> VhostLimits {
-    let limits = value
-        .map(stored::VhostLimits::from_value)
-        .unwrap_or_default();
+fn limits_of(value: &Json) -> VhostLimits {
+    let limits = stored::VhostLimits::from_value(value);
     VhostLimits {
         connections_max: limits.max_connections,
         queues_max: limits.max_queues,
@@ -207,7 +205,7 @@ impl Broker {
         value: Json,
     ) -> Result<Receipt<Put>, AdminError> {
         let _turn = self.begin_request()?;
-        if name == CLUSTER_NAME && !value.as_str().is_some_and(|name| !name.is_empty()) {
+        if name == CLUSTER_NAME && value.as_str().is_none_or(str::is_empty) {
             let reason = format!("{} is not a name of a cluster", term(&value));
             return Err(AdminError::invalid(reason));
         }
@@ -334,7 +332,13 @@ impl Broker {
         value.and_then(Json::as_object).cloned().unwrap_or_default()
     }
 
-    pub(super) fn set_limits(&self, vhost: &Vhost, name: &str, value: Json) -> Receipt<Put> {
+    fn set_limits(&self, vhost: &Vhost, name: &str, value: Json) -> Receipt<Put> {
+        let (change, put) = self.note_limits(vhost, name, value);
+        self.submit(vec![change], put)
+    }
+
+    /// Lets limits hold; gives them as a change for the store.
+    pub(super) fn note_limits(&self, vhost: &Vhost, name: &str, value: Json) -> (Change, Put) {
         let parameter = Parameter {
             vhost: Arc::clone(&vhost.name),
             component: stored::VhostLimits::COMPONENT.into(),
@@ -342,12 +346,12 @@ impl Broker {
             value,
         };
         if name == stored::VhostLimits::NAME {
-            vhost.set_limits(limits_of(Some(&parameter.value)));
+            vhost.set_limits(limits_of(&parameter.value));
         } else {
             tracing::warn!(
                 target: "haremq::broker",
                 vhost = %vhost.name,
-                name = binary(name),
+                name,
                 "limits of another name than 'limits' have no effect"
             );
         }
@@ -355,6 +359,6 @@ impl Broker {
             let mut parameters = self.administration.parameters.write();
             parameters.insert(parameter.clone())
         };
-        self.submit(vec![parameter.into()], Put::of(before.is_none()))
+        (parameter.into(), Put::of(before.is_none()))
     }
 }

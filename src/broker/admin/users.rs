@@ -239,10 +239,10 @@ impl Broker {
         let names = ["max-connections", "max-channels"];
         self.change_limit(user, |limits| {
             check_limit("user-limits", names, limit, value).map_err(AdminError::invalid)?;
-            let number = Some(value.as_i64().unwrap_or(i64::MAX));
+            let number = value.as_i64().unwrap_or(i64::MAX);
             Ok(match limit {
-                "max-connections" => limits.max_connections.replace(number.unwrap_or(-1)),
-                _ => limits.max_channels.replace(number.unwrap_or(-1)),
+                "max-connections" => limits.max_connections.replace(number),
+                _ => limits.max_channels.replace(number),
             })
         })
     }

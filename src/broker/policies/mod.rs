@@ -62,7 +62,12 @@ impl Compiled {
                     .all(|key| keys::is_applicable(key, kind))
         };
         Self {
-            pattern: NamePattern::compile(&policy.pattern).ok(),
+            // An empty permission gives no right, but an empty pattern of a policy is found in every name.
+            pattern: NamePattern::compile(match policy.pattern.as_str() {
+                "" => ".*",
+                pattern => pattern,
+            })
+            .ok(),
             for_classic: applies(QueueKind::Classic, "classic_queues"),
             for_quorum: applies(QueueKind::Quorum, "quorum_queues"),
             for_exchanges: matches!(policy.apply_to.as_str(), "all" | "exchanges"),

@@ -62,9 +62,9 @@ fn a_policy_applies_to_what_it_says() {
     ] {
         let set = PolicySet::new([policy("p", "", apply_to, 0, json!({"expires": 1}))], []);
         let objects = [
-            Object::Queue(QueueKind::Classic, ""),
-            Object::Queue(QueueKind::Quorum, ""),
-            Object::Exchange(""),
+            Object::Queue(QueueKind::Classic, "q"),
+            Object::Queue(QueueKind::Quorum, "q"),
+            Object::Exchange("x"),
         ];
         let applies = objects.map(|object| set.find(object).applied.is_some());
         assert_eq!(applies, expected, "{apply_to}");

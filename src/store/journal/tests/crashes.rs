@@ -179,6 +179,12 @@ impl World {
                     let targets = [target(queue, position)];
                     let appended = match kind {
                         2 => appender.transient(&message, crc, &targets),
+                        3 => {
+                            let demands =
+                                [SyncDemand::Never, SyncDemand::Interval, SyncDemand::Always];
+                            let demand = demands[self.random.below(3) as usize];
+                            appender.message_asking(&message, crc, &targets, demand)
+                        }
                         _ => appender.message(&message, crc, &targets),
                     };
                     assert_eq!(appended.lsn, lsn);
