@@ -2,6 +2,8 @@
 //!
 //! The broker is seen through snapshots alone. The management API is not part of this release.
 
+pub mod metrics;
+
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::net::SocketAddr;

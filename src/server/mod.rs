@@ -8,6 +8,7 @@ mod connection;
 mod link;
 mod listener;
 mod memory;
+mod sampling;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::auth::{AuthSettings, Directory, Mechanism};
 use crate::broker::{Broker, BrokerSettings, FirstBoot, StartError};
 use crate::config::{self, AlarmSettings, DefaultQueueType, Settings};
+use crate::http::metrics;
 use crate::model::Refusal;
 use crate::protocol::{FieldTable, ReplyCode, Value};
 use crate::queue::QueueKind;
@@ -148,6 +150,8 @@ impl Server {
         let listen = &self.settings.listen;
         let amqp = listener::bind_all("AMQP", &listen.amqp, listen.backlog)?;
         let http = listener::bind_all("HTTP", &listen.http, listen.backlog)?;
+        let metrics = listener::bind_all("metrics", &listen.metrics, listen.backlog)?;
+        let metrics_at = addresses(&metrics);
         let (amqp_at, http_at) = (addresses(&amqp), addresses(&http));
         let guard = runtime.enter();
         let mut signals = Signals::new()?;
@@ -166,6 +170,7 @@ impl Server {
                     amqp_at
                         .iter()
                         .chain(&http_at)
+                        .chain(&metrics_at)
                         .map(SocketAddr::port)
                         .collect(),
                     self.settings.node.name.clone(),
@@ -179,13 +184,23 @@ impl Server {
             Arc::clone(&self.alarm_settings),
             self.settings.data_dir.clone(),
         ));
+        runtime.spawn(sampling::watch(
+            Arc::clone(&self.broker),
+            Arc::clone(&self.alarm_settings),
+            self.settings.data_dir.clone(),
+        ));
+        let scraped = metrics::State::new(Arc::clone(&self.broker), self.names());
+        for listener in metrics {
+            runtime.spawn(metrics::serve(register(listener)?, scraped.clone()));
+        }
         drop(guard);
         tracing::info!(
             target: "haremq::server",
-            "ready in {} ms: AMQP on {}, HTTP on {}, data in {}",
+            "ready in {} ms: AMQP on {}, HTTP on {}, metrics on {}, data in {}",
             began.elapsed().as_millis(),
             list(&amqp_at),
             list(&http_at),
+            list(&metrics_at),
             self.settings.data_dir.display()
         );
         runtime.block_on(self.until_stopped(&mut signals, reload));
@@ -197,6 +212,17 @@ impl Server {
         self.broker.close()?;
         tracing::info!(target: "haremq::server", "stopped");
         Ok(())
+    }
+
+    /// What metrics call the node.
+    fn names(&self) -> metrics::Names {
+        let (node, announce) = (&self.settings.node, &self.settings.announce);
+        metrics::Names {
+            node: node.name.clone(),
+            cluster: node.cluster_name.clone(),
+            version: announce.version.clone(),
+            product: announce.product.clone(),
+        }
     }
 
     async fn until_stopped(&mut self, signals: &mut Signals, mut reload: Reload) {
