@@ -169,11 +169,6 @@ pub fn no_content() -> Answer {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// 200 when `existed`, with what `value` gives, else 404.
-pub fn found<T: Serialize>(value: Option<T>) -> Answer {
-    json(&value.ok_or_else(ApiError::object_not_found)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -98,16 +98,6 @@ fn in_vhost(broker: &Broker, vhost: &Vhost) -> Vec<BindingRow> {
     rows
 }
 
-/// How many there are, for overviews.
-pub(super) fn count_in(vhost: &Vhost) -> usize {
-    let explicit: usize = vhost
-        .exchange_cells()
-        .iter()
-        .map(|cell| cell.read(|exchange| exchange.bindings().len()))
-        .sum();
-    explicit + vhost.queues.len()
-}
-
 async fn all(caller: Caller, params: Params) -> Answer {
     let rows = caller
         .vhosts(None)?

@@ -210,6 +210,7 @@ async fn authenticate(parts: &Parts, state: &State) -> Result<Caller, ApiError> 
     } else {
         return Err(ApiError::no_credentials());
     };
+    state.count_login(user.is_ok());
     let user = user.map_err(|error| match error {
         LoginError::Wrong => {
             tracing::warn!(target: "haremq::auth", %peer, "HTTP access denied: wrong credentials");

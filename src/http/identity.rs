@@ -13,6 +13,7 @@ use super::caller::{Administrator, Caller, Monitor, Peer, check_may_manage};
 use super::input::{Params, read_body};
 use super::list::{self, ListQuery};
 use super::logins::LoginError;
+use super::overview::check_node;
 use crate::auth::{HashingAlgorithm, PasswordHash};
 
 pub(super) fn routes() -> Router<State> {
@@ -215,13 +216,12 @@ async fn login(Shared(state): Shared<State>, request: axum::extract::Request) ->
     let user = state
         .logins()
         .check_password(name, password.as_bytes(), peer.0.ip())
-        .await
-        .map_err(|error| match error {
-            LoginError::Wrong => ApiError::wrong_credentials(),
-            LoginError::LoopbackOnly => {
-                ApiError::not_authorised("User can only log in via localhost")
-            }
-        })?;
+        .await;
+    state.count_login(user.is_ok());
+    let user = user.map_err(|error| match error {
+        LoginError::Wrong => ApiError::wrong_credentials(),
+        LoginError::LoopbackOnly => ApiError::not_authorised("User can only log in via localhost"),
+    })?;
     check_may_manage(&user)?;
     let lasts = state.settings().login_session_timeout;
     let token = state
@@ -250,33 +250,29 @@ async fn logout(Shared(state): Shared<State>, headers: HeaderMap) -> Answer {
     answer::no_content()
 }
 
-fn check_node(caller: &Caller, node: &str) -> Result<(), ApiError> {
-    if *node == caller.state.settings().node {
-        return Ok(());
-    }
-    Err(ApiError::object_not_found())
-}
-
 async fn attempts(Monitor(caller): Monitor, Path(node): Path<String>) -> Answer {
-    check_node(&caller, &node)?;
-    let (succeeded, failed) = caller.state.logins().attempts();
-    answer::json(&json!([{
-        "protocol": "http",
-        "auth_attempts": succeeded + failed,
-        "auth_attempts_failed": failed,
-        "auth_attempts_succeeded": succeeded,
-    }]))
+    check_node(&caller.state, &node)?;
+    let attempts = caller.broker().auth_attempts();
+    let shown = attempts.iter().map(|it| {
+        json!({
+            "protocol": it.protocol.as_str(),
+            "auth_attempts": it.succeeded + it.failed,
+            "auth_attempts_failed": it.failed,
+            "auth_attempts_succeeded": it.succeeded,
+        })
+    });
+    answer::json(&shown.collect::<Value>())
 }
 
 /// RabbitMQ counts by source only when it is told to (`track_auth_attempt_source`).
 async fn attempts_by_source(Monitor(caller): Monitor, Path(node): Path<String>) -> Answer {
-    check_node(&caller, &node)?;
+    check_node(&caller.state, &node)?;
     answer::json(&json!([]))
 }
 
 async fn reset_attempts(Administrator(caller): Administrator, Path(node): Path<String>) -> Answer {
-    check_node(&caller, &node)?;
-    caller.state.logins().reset_attempts();
+    check_node(&caller.state, &node)?;
+    caller.broker().stats().auth.reset();
     answer::no_content()
 }
 
@@ -290,11 +286,13 @@ async fn hash_password(_: Administrator, Path(password): Path<String>) -> Answer
     answer::json(&json!({"ok": hash.to_base64()}))
 }
 
-async fn reset(_: Administrator) -> Answer {
+/// Forgets the histories; counters go on.
+async fn reset(Administrator(caller): Administrator) -> Answer {
+    caller.broker().stats().forget_histories();
     answer::no_content()
 }
 
 async fn reset_node(Administrator(caller): Administrator, Path(node): Path<String>) -> Answer {
-    check_node(&caller, &node)?;
-    answer::no_content()
+    check_node(&caller.state, &node)?;
+    reset(Administrator(caller)).await
 }

@@ -112,11 +112,6 @@ impl Input {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    /// All fields.
-    pub fn fields(&self) -> &Map<String, Value> {
-        &self.0
-    }
-
     /// A text.
     ///
     /// # Errors

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -90,8 +89,6 @@ pub struct Logins {
     sessions: Mutex<HashMap<Key, Remembered>>,
     failures: Mutex<HashMap<Culprit, Failures>>,
     hashing: Semaphore,
-    succeeded: AtomicU64,
-    failed: AtomicU64,
 }
 
 impl std::fmt::Debug for Logins {
@@ -115,23 +112,7 @@ impl Logins {
             sessions: Mutex::default(),
             failures: Mutex::default(),
             hashing: Semaphore::new(HASHES_MAX),
-            succeeded: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
         })
-    }
-
-    /// Logins that succeeded and that failed, since the start or the last reset.
-    pub fn attempts(&self) -> (u64, u64) {
-        (
-            self.succeeded.load(Ordering::Relaxed),
-            self.failed.load(Ordering::Relaxed),
-        )
-    }
-
-    /// Counts from zero again.
-    pub fn reset_attempts(&self) {
-        self.succeeded.store(0, Ordering::Relaxed);
-        self.failed.store(0, Ordering::Relaxed);
     }
 
     /// Logs in with a password.
@@ -139,22 +120,6 @@ impl Logins {
     /// # Errors
     /// [`LoginError`], the later the more often the same address failed.
     pub async fn check_password(
-        &self,
-        name: &str,
-        password: &[u8],
-        peer: IpAddr,
-    ) -> Result<Arc<User>, LoginError> {
-        let result = self.check(name, password, peer).await;
-        let count = if result.is_ok() {
-            &self.succeeded
-        } else {
-            &self.failed
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-        result
-    }
-
-    async fn check(
         &self,
         name: &str,
         password: &[u8],
@@ -252,12 +217,6 @@ impl Logins {
                 .map(|session| Arc::clone(&session.user))
         };
         let user = user.and_then(|name| self.directory.user(&name));
-        let count = if user.is_some() {
-            &self.succeeded
-        } else {
-            &self.failed
-        };
-        count.fetch_add(1, Ordering::Relaxed);
         user.ok_or(LoginError::Wrong)
     }
 
@@ -432,7 +391,6 @@ mod tests {
             Err(LoginError::Wrong)
         );
         assert!(logins.check_password("u", b"other", THERE).await.is_ok());
-        assert_eq!(logins.attempts(), (3, 1));
     }
 
     #[tokio::test]

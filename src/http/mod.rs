@@ -14,6 +14,7 @@ mod channels;
 mod columns;
 mod connections;
 mod consumers;
+mod definitions;
 mod envelope;
 mod exchanges;
 mod health;
@@ -22,6 +23,7 @@ mod input;
 mod list;
 mod logins;
 mod messages;
+mod multipart;
 mod names;
 mod nodes;
 mod overview;
@@ -36,6 +38,8 @@ mod shape;
 mod users;
 mod vhosts;
 
+pub mod metrics;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -46,6 +50,7 @@ use tokio::sync::Semaphore;
 pub use settings::{HttpSettings, Listener};
 
 use crate::broker::Broker;
+use crate::broker::stats::Protocol;
 use crate::model::Name;
 use logins::Logins;
 
@@ -93,6 +98,15 @@ impl State {
         &self.0.logins
     }
 
+    /// Counts a login, among those of all protocols.
+    fn count_login(&self, has_succeeded: bool) {
+        let auth = &self.broker().stats().auth;
+        match has_succeeded {
+            true => auth.succeeded(Protocol::Http),
+            false => auth.failed(Protocol::Http),
+        }
+    }
+
     fn places(&self) -> &Arc<Semaphore> {
         &self.0.places
     }
@@ -105,6 +119,16 @@ pub async fn serve(listener: TcpListener, state: State) -> Infallible {
 }
 
 fn router(state: State) -> Router {
+    let settings = state.settings();
+    let scraped = metrics::State::new(
+        Arc::clone(state.broker()),
+        metrics::Names {
+            node: settings.node.clone(),
+            cluster: state.cluster_name().to_string(),
+            version: settings.version.clone(),
+            product: settings.product.clone(),
+        },
+    );
     Router::new()
         .merge(identity::routes())
         .merge(health::routes())
@@ -115,6 +139,7 @@ fn router(state: State) -> Router {
         .merge(permissions::routes())
         .merge(policies::routes())
         .merge(parameters::routes())
+        .merge(definitions::routes())
         .merge(exchanges::routes())
         .merge(queues::routes())
         .merge(bindings::routes())
@@ -124,4 +149,5 @@ fn router(state: State) -> Router {
         .merge(consumers::routes())
         .fallback(envelope::no_route)
         .with_state(state)
+        .merge(metrics::router(scraped))
 }

@@ -8,6 +8,7 @@ mod connection;
 mod link;
 mod listener;
 mod memory;
+mod sampling;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::auth::{AuthSettings, Directory, Mechanism};
 use crate::broker::{Broker, BrokerSettings, FirstBoot, StartError};
 use crate::config::{self, AlarmSettings, DefaultQueueType, Settings};
-use crate::http::{HttpSettings, Listener};
+use crate::http::{HttpSettings, Listener, metrics};
 use crate::model::Refusal;
 use crate::protocol::{FieldTable, ReplyCode, Value};
 use crate::queue::QueueKind;
@@ -149,6 +150,8 @@ impl Server {
         let listen = &self.settings.listen;
         let amqp = listener::bind_all("AMQP", &listen.amqp, listen.backlog)?;
         let http = listener::bind_all("HTTP", &listen.http, listen.backlog)?;
+        let metrics = listener::bind_all("metrics", &listen.metrics, listen.backlog)?;
+        let metrics_at = addresses(&metrics);
         let (amqp_at, http_at) = (addresses(&amqp), addresses(&http));
         let guard = runtime.enter();
         let mut signals = Signals::new()?;
@@ -161,7 +164,7 @@ impl Server {
         }
         let http_state = crate::http::State::new(
             Arc::clone(&self.broker),
-            http_settings(&self.settings, &amqp_at, &http_at),
+            http_settings(&self.settings, &amqp_at, &http_at, &metrics_at),
         )
         .map_err(|error| system("cannot serve HTTP")(std::io::Error::other(error)))?;
         for listener in http {
@@ -174,13 +177,23 @@ impl Server {
             Arc::clone(&self.alarm_settings),
             self.settings.data_dir.clone(),
         ));
+        runtime.spawn(sampling::watch(
+            Arc::clone(&self.broker),
+            Arc::clone(&self.alarm_settings),
+            self.settings.data_dir.clone(),
+        ));
+        let scraped = metrics::State::new(Arc::clone(&self.broker), self.names());
+        for listener in metrics {
+            runtime.spawn(metrics::serve(register(listener)?, scraped.clone()));
+        }
         drop(guard);
         tracing::info!(
             target: "haremq::server",
-            "ready in {} ms: AMQP on {}, HTTP on {}, data in {}",
+            "ready in {} ms: AMQP on {}, HTTP on {}, metrics on {}, data in {}",
             began.elapsed().as_millis(),
             list(&amqp_at),
             list(&http_at),
+            list(&metrics_at),
             self.settings.data_dir.display()
         );
         runtime.block_on(self.until_stopped(&mut signals, reload));
@@ -192,6 +205,17 @@ impl Server {
         self.broker.close()?;
         tracing::info!(target: "haremq::server", "stopped");
         Ok(())
+    }
+
+    /// What metrics call the node.
+    fn names(&self) -> metrics::Names {
+        let (node, announce) = (&self.settings.node, &self.settings.announce);
+        metrics::Names {
+            node: node.name.clone(),
+            cluster: node.cluster_name.clone(),
+            version: announce.version.clone(),
+            product: announce.product.clone(),
+        }
     }
 
     async fn until_stopped(&mut self, signals: &mut Signals, mut reload: Reload) {
@@ -334,6 +358,7 @@ pub fn http_settings(
     settings: &Settings,
     amqp: &[SocketAddr],
     http: &[SocketAddr],
+    metrics: &[SocketAddr],
 ) -> HttpSettings {
     let listeners = |protocol, addresses: &[SocketAddr]| {
         let listener = move |address: &SocketAddr| Listener {
@@ -349,7 +374,12 @@ pub fn http_settings(
         version: settings.announce.version.clone(),
         data_dir: settings.data_dir.display().to_string(),
         default_queue_type: settings.queue.default_type.as_str(),
-        listeners: [listeners("amqp", amqp), listeners("http", http)].concat(),
+        listeners: [
+            listeners("amqp", amqp),
+            listeners("http", http),
+            listeners("http/prometheus", metrics),
+        ]
+        .concat(),
         max_body_bytes: settings.http.max_body_bytes,
         connections_max: settings.http.connections_max,
         header_timeout: Duration::from_millis(settings.http.header_timeout_ms),

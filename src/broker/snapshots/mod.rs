@@ -16,4 +16,4 @@ pub use connections::{ChannelSnapshot, ConnectionSnapshot};
 pub use consumers::ConsumerReport;
 pub use node::{NodeReport, ObjectTotals, Overview};
 pub use queues::QueueReport;
-pub use totals::VhostReport;
+pub use totals::{ExchangeStatsRow, VhostReport};

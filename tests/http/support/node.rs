@@ -70,7 +70,7 @@ impl Node {
         let address = listener.local_addr().unwrap();
         let state = http::State::new(
             Arc::clone(&broker),
-            server::http_settings(&settings, &[], &[address]),
+            server::http_settings(&settings, &[], &[address], &[]),
         )
         .unwrap();
         runtime.spawn(http::serve(listener, state));
