@@ -39,8 +39,10 @@ const FREE_FAILURES_OF_ADDRESS: u32 = 20;
 /// The first wait, which doubles with each failure, and the longest.
 const WAIT: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// Failed tries of one culprit that are held back at once; more are refused without a look at the password.
-const HELD_BACK_MAX: u32 = 4;
+/// Failed tries of a user from an address that are held back at once; more are refused without a look at the password. From an
+/// address there may be more of them, because it may be that of a proxy with many users behind it.
+const HELD_BACK_OF_USER_MAX: u32 = 4;
+const HELD_BACK_OF_ADDRESS_MAX: u32 = 64;
 
 type Key = [u8; 32];
 
@@ -73,6 +75,13 @@ enum Culprit {
 }
 
 impl Culprit {
+    fn held_back_max(&self) -> u32 {
+        match self {
+            Self::Address(_) => HELD_BACK_OF_ADDRESS_MAX,
+            Self::User(..) => HELD_BACK_OF_USER_MAX,
+        }
+    }
+
     fn free_failures(&self) -> u32 {
         match self {
             Self::Address(_) => FREE_FAILURES_OF_ADDRESS,
@@ -278,7 +287,7 @@ impl Logins {
         self.failures
             .lock()
             .get(culprit)
-            .is_some_and(|failures| failures.held_back >= HELD_BACK_MAX)
+            .is_some_and(|failures| failures.held_back >= culprit.held_back_max())
     }
 
     /// Counts a failure and waits.
@@ -433,7 +442,7 @@ mod tests {
             assert!(logins.check_password("u", b"no", THERE).await.is_err());
         }
         let mut held_back = Vec::new();
-        for _ in 0..HELD_BACK_MAX {
+        for _ in 0..HELD_BACK_OF_USER_MAX {
             let logins = Arc::clone(&logins);
             held_back.push(tokio::spawn(async move {
                 logins.check_password("u", b"no", THERE).await

@@ -22,6 +22,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub use connection::{ConnectionShared, TaskLimits};
+pub use listener::{ListenError, accept};
+
 use crate::auth::{AuthSettings, Directory, Mechanism};
 use crate::broker::{Broker, BrokerSettings, FirstBoot, StartError};
 use crate::config::{self, AlarmSettings, DefaultQueueType, Settings};
@@ -33,8 +36,6 @@ use crate::session::SessionSettings;
 use crate::store::StoreError;
 use crate::store::journal::{JournalOptions, SyncMode};
 use crate::store::{Options, Store};
-use connection::{ConnectionShared, TaskLimits};
-pub use listener::ListenError;
 
 /// How often the server looks whether all connections have gone while it stops.
 const STOP_POLL: Duration = Duration::from_millis(20);

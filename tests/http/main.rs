@@ -5,9 +5,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod access;
+mod administration;
 mod bindings;
+mod connections;
+mod definitions;
 mod exchanges;
 mod foundation;
+mod golden;
 mod messages;
 mod queues;
 mod support;

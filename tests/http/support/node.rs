@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use haremq::auth::Directory;
 use haremq::broker::Broker;
+use haremq::broker::stats::NodeReading;
 use haremq::config::Settings;
 use haremq::http;
-use haremq::server;
+use haremq::server::{self, ConnectionShared, TaskLimits};
 use haremq::store::probe::Probe;
 use haremq::store::{Options, Store, definitions};
+use lapin::{Connection, ConnectionProperties};
+use parking_lot::RwLock;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -24,6 +27,8 @@ pub struct Node {
     pub broker: Arc<Broker>,
     /// Where HTTP is served.
     pub address: SocketAddr,
+    /// Where AMQP is served.
+    pub amqp: SocketAddr,
     runtime: Runtime,
     folder: tempfile::TempDir,
     settings: Settings,
@@ -66,21 +71,62 @@ impl Node {
             .enable_all()
             .build()
             .unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let bind = || runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let (listener, amqp_listener) = (bind(), bind());
         let address = listener.local_addr().unwrap();
+        let amqp = amqp_listener.local_addr().unwrap();
+        let shared = ConnectionShared {
+            broker: Arc::clone(&broker),
+            session: Arc::new(server::session_settings(&settings)),
+            limits: TaskLimits {
+                burst_bytes_max: settings.limits.burst_bytes_max,
+                output_bytes_max: settings.limits.output_bytes_max,
+                inbox_bytes_max: settings.limits.inbox_bytes_max,
+            },
+        };
+        runtime.spawn(server::accept(amqp_listener, Arc::new(RwLock::new(shared))));
         let state = http::State::new(
             Arc::clone(&broker),
-            server::http_settings(&settings, &[], &[address], &[]),
+            server::http_settings(&settings, &[amqp], &[address], &[]),
         )
         .unwrap();
         runtime.spawn(http::serve(listener, state));
         Self {
             broker,
             address,
+            amqp,
             runtime,
             folder,
             settings,
         }
+    }
+
+    /// Runs what a client of AMQP does.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// A connection of a user with the password `pw`, or of guest.
+    pub fn connect(&self, user: &str) -> Connection {
+        let password = if user == "guest" { user } else { "pw" };
+        let uri = format!("amqp://{user}:{password}@{}/%2f", self.amqp);
+        let properties = ConnectionProperties::default().with_connection_name("tester".into());
+        self.block_on(Connection::connect(&uri, properties))
+            .unwrap()
+    }
+
+    /// Counts what happened since the last time, as the node does every few seconds.
+    pub fn sample(&self) {
+        let reading = NodeReading {
+            memory_used_bytes: 1 << 20,
+            memory_limit_bytes: 1 << 30,
+            disk_free_bytes: 1 << 40,
+            disk_limit_bytes: 1 << 20,
+            files: 10,
+            files_max: u64::MAX,
+            tasks: 10,
+        };
+        self.broker.sample(self.broker.clock().now(), reading);
     }
 
     /// Stops the node and starts it on the same folder.
