@@ -306,7 +306,7 @@ impl<'a> Appender<'a> {
             }
         }
         if is_blob {
-            gathered.blobs.push((lsn.0, body.clone()));
+            gathered.blobs.push((lsn.0, message.body_to_keep()));
             gathered.blob_bytes += body.len() as u64;
         }
         Appended {
