@@ -150,6 +150,8 @@ pub struct JournalOptions {
     pub file_bytes: u64,
     /// A file with this many messages, counted for each queue, is full.
     pub entries_max: u32,
+    /// A file whose records name so many bytes of large bodies is full: these stay on the disk as long as it does, settled or not.
+    pub blob_bytes_max: u64,
     /// When to sync.
     pub sync: SyncMode,
     /// The time between syncs for records that ask for an interval, if `sync` has none.
@@ -167,6 +169,7 @@ impl Default for JournalOptions {
         Self {
             file_bytes: 32 * 1024 * 1024,
             entries_max: 128 * 1024,
+            blob_bytes_max: 64 * 1024 * 1024,
             sync: SyncMode::Always,
             sync_interval: Duration::from_millis(200),
             settle_delay: Duration::from_millis(200),
@@ -189,6 +192,8 @@ pub struct SealedFile {
     pub queues: Vec<QueueId>,
     /// Bytes up to its end.
     pub bytes: u64,
+    /// Bytes of large bodies that its records name, and that stay as long as it does.
+    pub blob_bytes: u64,
 }
 
 /// Frees the room that is kept for a start. To be called before anything is opened; the journal keeps it again.
@@ -429,6 +434,7 @@ impl Journal {
         let full = Full {
             bytes: options.file_bytes - options.file_bytes / 16,
             entries: options.entries_max,
+            blob_bytes: options.blob_bytes_max,
         };
         let shared = Arc::new(Shared {
             options,
