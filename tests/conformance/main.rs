@@ -37,6 +37,7 @@ mod quorum;
 mod restart;
 mod settling;
 mod slow_consumers;
+mod statistics;
 mod topic;
 mod transactions;
 mod tuning;

@@ -47,8 +47,8 @@ pub trait ReplySink: Send + Sync {
 pub struct ConnectionOrigin {
     /// The client's address.
     pub peer: SocketAddr,
-    /// The address that it connected to, if it has one.
-    pub local: Option<SocketAddr>,
+    /// The address of ours that it has connected to.
+    pub local: SocketAddr,
     /// Where late answers go.
     pub replies: Arc<dyn ReplySink>,
     /// How the connection is closed from outside.
@@ -105,7 +105,7 @@ impl ConnectionExecutor {
     /// An executor for a socket that was just accepted, entered in the registry.
     pub fn new(broker: Arc<Broker>, origin: ConnectionOrigin) -> Self {
         let id = broker.next_connection_id();
-        let stats = ConnectionStats::new(id, origin.peer, origin.local);
+        let stats = ConnectionStats::new(id, origin.peer, Some(origin.local));
         broker.registry.insert(
             id,
             ConnectionEntry {

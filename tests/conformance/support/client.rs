@@ -96,6 +96,7 @@ impl Client {
             Arc::clone(&broker),
             ConnectionOrigin {
                 peer,
+                local: ([127, 0, 0, 1], 5672).into(),
                 replies: Arc::clone(&link) as _,
                 control: link,
                 inbox: Arc::clone(&inbox),
@@ -192,6 +193,7 @@ impl Client {
     /// The socket is gone, without a word.
     pub fn hang_up(mut self) {
         self.session.terminate(&mut self.executor);
+        self.session.report(&mut self.executor);
     }
 
     /// The next thing that came, whatever it is.
@@ -237,6 +239,7 @@ impl Client {
                 self.drain_inbox(now);
                 self.read();
             }
+            self.session.report(&mut self.executor);
             if !self.session.channels().any(|channel| channel.is_waiting) {
                 break;
             }
