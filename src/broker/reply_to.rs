@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use crate::model::{QueueKind, 
-    ChannelNumber, ConsumerId, Delivery, InboxEvent, Name, Outlet as _, Position, SharedMessage,
+use crate::model::{
+    ChannelNumber, ConsumerId, Delivery, InboxEvent, Name, Outlet as _, Position, QueueKind,
+    SharedMessage,
 };
 use crate::queue::Inbox;
 

@@ -11,9 +11,9 @@ use parking_lot::RwLock;
 use thiserror::Error;
 
 use super::courier::Courier;
+use super::events::Events;
 use super::loader::Loader;
 use super::registry::Registry;
-use super::events::Events;
 use super::reply_to::ReplyConsumers;
 use super::stats::Stats;
 use super::timers::Timers;

@@ -193,7 +193,11 @@ impl Broker {
         };
         self.stats.churn.queues_declared.add(1);
         self.stats.churn.queues_created.add(1);
-        self.tell(EventKind::QueueCreated, Some(&vhost.name), &declaration.name);
+        self.tell(
+            EventKind::QueueCreated,
+            Some(&vhost.name),
+            &declaration.name,
+        );
         Ok(QueueDeclared {
             handle: self.add_queue(vhost, declaration, now, effects),
             counts: QueueCounts::default(),
@@ -437,7 +441,11 @@ impl Broker {
         } else {
             Vec::new()
         };
-        self.tell(EventKind::ExchangeCreated, Some(&vhost.name), &definition.name);
+        self.tell(
+            EventKind::ExchangeCreated,
+            Some(&vhost.name),
+            &definition.name,
+        );
         add_exchange(vhost, definition);
         Ok(unstored(topology, changes))
     }
@@ -505,7 +513,11 @@ impl Broker {
             return Ok(unchanged(topology, durable && source_durable));
         }
         topology.add(&destination, &request.source);
-        self.tell(EventKind::BindingCreated, Some(&vhost.name), &request.source);
+        self.tell(
+            EventKind::BindingCreated,
+            Some(&vhost.name),
+            &request.source,
+        );
         let mut changes = Vec::new();
         if durable && source_durable {
             changes.push(Change::Put(

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use super::{
-    ChannelNumber, ConsumerId, Got, Name, Position, QueueId, QueueKind, SharedMessage,
-};
+use super::{ChannelNumber, ConsumerId, Got, Name, Position, QueueId, QueueKind, SharedMessage};
 
 /// A message assigned to a consumer, on its way to the connection that sends it.
 #[derive(Clone, Debug)]

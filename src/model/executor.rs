@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    ChannelInfo, ChannelNumber, Command, ConfirmSequence, ConnectionInfo, ConnectionProgress, Refusal,
-    Reply, Settlement, StagedPublish, Traffic,
+    ChannelInfo, ChannelNumber, Command, ConfirmSequence, ConnectionInfo, ConnectionProgress,
+    Refusal, Reply, Settlement, StagedPublish, Traffic,
 };
 use crate::protocol::PropertyFacts;
 

@@ -10,9 +10,7 @@ use std::sync::Arc;
 use super::arguments::ConsumeArguments;
 use super::effects::Effects;
 use super::kind::QueueKind;
-use crate::model::{
-    ChannelNumber, ChannelWindow, ConnectionId, ConsumerId, Name, Outlet, QueueId,
-};
+use crate::model::{ChannelNumber, ChannelWindow, ConnectionId, ConsumerId, Name, Outlet, QueueId};
 use crate::protocol::FieldTable;
 
 /// A consumer that starts.

@@ -486,9 +486,16 @@ impl QueueHandle {
     /// The queue is gone.
     pub fn report(&self) -> Result<(QueueSnapshot, u64), Gone> {
         let guarded = self.lock();
-        let snapshot = guarded.state.as_ref().map(QueueState::snapshot).ok_or(Gone)?;
+        let snapshot = guarded
+            .state
+            .as_ref()
+            .map(QueueState::snapshot)
+            .ok_or(Gone)?;
         let figures = guarded.log.figures();
-        Ok((snapshot, figures.journal_messages + figures.segment_messages))
+        Ok((
+            snapshot,
+            figures.journal_messages + figures.segment_messages,
+        ))
     }
 
     /// How long consumers that say nothing of it may keep a delivery, in milliseconds.

@@ -37,10 +37,7 @@ fn read(settings: &AlarmSettings, data_dir: &std::path::Path, tasks: u64) -> Nod
         disk_limit_bytes: settings.disk_free_limit.bytes(total),
         files: open_files(),
         // RabbitMQ's client reads 32 bits.
-        files_max: files
-            .current
-            .unwrap_or(u64::MAX)
-            .min(u64::from(u32::MAX)),
+        files_max: files.current.unwrap_or(u64::MAX).min(u64::from(u32::MAX)),
         tasks,
     }
 }

@@ -58,8 +58,8 @@ pub use output::Output;
 pub use settings::{MESSAGE_BYTES_TOP, SessionSettings};
 
 use crate::model::{
-    ChannelNumber, ConsumerId, Delivery, Exception, Executor, Name, Now,
-    PublishOutcome, Refusal, Reply, Scope, Traffic,
+    ChannelNumber, ConsumerId, Delivery, Exception, Executor, Name, Now, PublishOutcome, Refusal,
+    Reply, Scope, Traffic,
 };
 use crate::protocol::{
     FRAME_MIN_SIZE, FieldTable, Frame, FrameKind, Method, ReplyCode, ShortStr,

@@ -27,6 +27,7 @@ mod harness;
 mod headers_exchange;
 mod limits;
 mod max_length;
+mod metrics;
 mod nowait;
 mod permissions;
 mod publishing;

@@ -30,7 +30,12 @@ fn values(measures: &[Measure], expected: &[(&str, u64)]) {
 }
 
 fn queue_stats(node: &Node, name: &str) -> haremq::broker::snapshots::QueueReport {
-    let queue = node.broker().vhost("/").unwrap().queue_handle(name).unwrap();
+    let queue = node
+        .broker()
+        .vhost("/")
+        .unwrap()
+        .queue_handle(name)
+        .unwrap();
     let report = node.broker().queue_snapshot(&queue, &Ranges::default());
     report.unwrap()
 }
@@ -129,18 +134,27 @@ fn a_channel_and_its_connection_are_shown() {
         .connection_snapshot(&connections[0], &ranges)
         .unwrap();
     assert_eq!(&*connection.name, "127.0.0.1:50000 -> 127.0.0.1:5672");
-    assert_eq!(connection.user_provided_name.as_deref(), Some("conformance"));
+    assert_eq!(
+        connection.user_provided_name.as_deref(),
+        Some("conformance")
+    );
     assert_eq!((&*connection.user, &*connection.vhost), ("guest", "/"));
     assert_eq!(&*connection.auth_mechanism, "PLAIN");
     assert_eq!((connection.state, connection.channels), ("running", 1));
-    assert_eq!((connection.channel_max, connection.frame_max), (2047, 131_072));
+    assert_eq!(
+        (connection.channel_max, connection.frame_max),
+        (2047, 131_072)
+    );
     assert!(connection.client_properties.get("capabilities").is_some());
     assert!(named(&connection.traffic, "recv_oct").value > 100);
     assert!(named(&connection.traffic, "send_oct").value > 100);
     let channel = broker.channel_named("127.0.0.1:50000 -> 127.0.0.1:5672 (1)");
     let channel = broker.channel_snapshot(&channel.unwrap(), &ranges).unwrap();
     assert_eq!((channel.number, channel.prefetch_count), (1, 7));
-    assert_eq!((channel.consumer_count, channel.messages_unacknowledged), (1, 1));
+    assert_eq!(
+        (channel.consumer_count, channel.messages_unacknowledged),
+        (1, 1)
+    );
     assert!(channel.confirm && !channel.transactional);
     assert_eq!(channel.messages_unconfirmed, 0);
     values(
@@ -158,7 +172,11 @@ fn a_channel_and_its_connection_are_shown() {
     assert!(broker.channels().is_empty());
     client.hang_up();
     assert!(broker.connections().is_empty());
-    assert!(broker.connection_named("127.0.0.1:50000 -> 127.0.0.1:5672").is_none());
+    assert!(
+        broker
+            .connection_named("127.0.0.1:50000 -> 127.0.0.1:5672")
+            .is_none()
+    );
 }
 
 #[test]
@@ -173,7 +191,10 @@ fn a_transaction_counts_acknowledgements_when_it_is_committed() {
     let channel = node.broker().channels().remove(0);
     let snapshot = node.broker().channel_snapshot(&channel, &Ranges::default());
     let snapshot = snapshot.unwrap();
-    assert_eq!((snapshot.acks_uncommitted, snapshot.transactional), (1, true));
+    assert_eq!(
+        (snapshot.acks_uncommitted, snapshot.transactional),
+        (1, true)
+    );
     assert_eq!(named(&snapshot.message_stats, "ack").value, 0);
     client.send(haremq::protocol::tx::Commit);
     client.expect(haremq::protocol::tx::CommitOk);
@@ -209,7 +230,14 @@ fn consumers_are_shown_with_channel_timeout_and_activity() {
     let consumers = node.broker().consumers_of(&queue);
     let shown: Vec<_> = consumers
         .iter()
-        .map(|c| (&*c.consumer_tag, c.active, c.activity_status, c.ack_required))
+        .map(|c| {
+            (
+                &*c.consumer_tag,
+                c.active,
+                c.activity_status,
+                c.ack_required,
+            )
+        })
         .collect();
     assert_eq!(
         shown,
@@ -330,7 +358,11 @@ fn samples_go_back_as_far_as_is_asked() {
     let samples: Vec<u64> = history.samples.iter().map(|sample| sample.sample).collect();
     // As long as anything is known of the queue, with nothing before its first publish.
     assert_eq!(samples, [4, 3, 2, 1, 0, 0]);
-    let times: Vec<u64> = history.samples.iter().map(|sample| sample.timestamp).collect();
+    let times: Vec<u64> = history
+        .samples
+        .iter()
+        .map(|sample| sample.timestamp)
+        .collect();
     assert!(times.iter().all(|time| time % 5_000 == 0));
     assert_eq!(times[0] - times[5], 25_000);
     assert_eq!(history.avg_rate, Some(4.0 / 25.0));

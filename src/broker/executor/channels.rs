@@ -8,8 +8,8 @@ use super::known::KnownQueues;
 use crate::broker::events::EventKind;
 use crate::broker::stats::{ChannelStats, Key};
 use crate::model::{
-    ChannelNumber, ChannelWindow, ConsumerId, Execution, QueueId, QueueKind, Refusal, Reply, Settlement,
-    SettlementOutcome, Unsettled,
+    ChannelNumber, ChannelWindow, ConsumerId, Execution, QueueId, QueueKind, Refusal, Reply,
+    Settlement, SettlementOutcome, Unsettled,
 };
 use crate::queue::QueueHandle;
 

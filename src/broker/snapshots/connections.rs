@@ -104,9 +104,8 @@ impl Broker {
     /// The connection of that name.
     pub fn connection_named(&self, name: &str) -> Option<Arc<ConnectionStats>> {
         let mut connections = self.registry.stats().into_iter();
-        connections.find(|connection| {
-            &**connection.name() == name && connection.described().is_some()
-        })
+        connections
+            .find(|connection| &**connection.name() == name && connection.described().is_some())
     }
 
     /// The channels of all connections.
@@ -132,7 +131,9 @@ impl Broker {
         ranges: &Ranges,
     ) -> Option<ConnectionSnapshot> {
         let described = connection.described()?;
-        let Described { user, vhost, info, .. } = described;
+        let Described {
+            user, vhost, info, ..
+        } = described;
         let properties = info.client_properties.as_deref();
         let now_ms = self.clock.now().wall_ms;
         Some(ConnectionSnapshot {

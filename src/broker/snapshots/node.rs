@@ -60,10 +60,7 @@ impl Broker {
     pub fn overview(&self, ranges: &Ranges) -> Overview {
         let values = self.node_values(messages_in(self.queue_handles().into_iter()));
         let now_ms = self.clock.now().wall_ms;
-        let measure = |shown, range| {
-            self.stats
-                .measure(Key::Node, shown, &values, range, now_ms)
-        };
+        let measure = |shown, range| self.stats.measure(Key::Node, shown, &values, range, now_ms);
         Overview {
             queue_totals: measure(&LENGTHS, ranges.lengths),
             message_stats: self.stats.measure_unless_unused(
@@ -96,10 +93,7 @@ impl Broker {
     pub fn node(&self, ranges: &Ranges) -> NodeReport {
         let values = self.node_values((0, 0));
         let now_ms = self.clock.now().wall_ms;
-        let measure = |shown, range| {
-            self.stats
-                .measure(Key::Node, shown, &values, range, now_ms)
-        };
+        let measure = |shown, range| self.stats.measure(Key::Node, shown, &values, range, now_ms);
         NodeReport {
             uptime_ms: now_ms.saturating_sub(self.stats.started_ms()),
             reading: self.stats.reading(),

@@ -108,10 +108,8 @@ impl Broker {
         let now = self.clock.now();
         let values = queue_values(&snapshot);
         let key = Key::Queue(queue.id().0);
-        let measure = |shown: &[Shown], range| {
-            self.stats
-                .measure(key, shown, &values, range, now.wall_ms)
-        };
+        let measure =
+            |shown: &[Shown], range| self.stats.measure(key, shown, &values, range, now.wall_ms);
         let ready_ram = snapshot.messages_in_memory;
         let unsettled_ram = snapshot.messages_unsettled_in_memory;
         let inside = snapshot.messages_ready + snapshot.messages_unsettled;
@@ -182,10 +180,7 @@ impl Broker {
 }
 
 /// The tags of the consumer that consumes exclusively, and of the single active one.
-fn single_consumers(
-    queue: &QueueHandle,
-    snapshot: &QueueSnapshot,
-) -> (Option<Name>, Option<Name>) {
+fn single_consumers(queue: &QueueHandle, snapshot: &QueueSnapshot) -> (Option<Name>, Option<Name>) {
     let is_single_active = queue.declaration().settings.single_active_consumer;
     if !snapshot.has_exclusive_consumer && !is_single_active {
         return (None, None);

@@ -41,7 +41,8 @@ impl Vhost {
     /// Its exchanges by name, the default exchange among them.
     pub fn exchange_stats_rows(&self) -> Vec<ExchangeStatsRow> {
         // Collected first, so that no guard of the map is held while an exchange is locked.
-        let cells: Vec<Arc<ExchangeCell>> = self.exchanges.iter().map(|x| x.value().clone()).collect();
+        let cells: Vec<Arc<ExchangeCell>> =
+            self.exchanges.iter().map(|x| x.value().clone()).collect();
         let mut rows = vec![ExchangeStatsRow {
             vhost: Arc::clone(&self.name),
             name: Name::from(""),

@@ -16,7 +16,8 @@ impl Counter {
     /// Adds, for the only writer that there is: no locked instruction is needed.
     pub fn add_alone(&self, step: u64) {
         if step > 0 {
-            self.0.store(self.get().wrapping_add(step), Ordering::Relaxed);
+            self.0
+                .store(self.get().wrapping_add(step), Ordering::Relaxed);
         }
     }
 

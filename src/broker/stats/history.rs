@@ -311,10 +311,15 @@ mod tests {
         assert!(full < 16 * 1024, "{full}");
         let ticks: Vec<Tick> = (3_000..4_000).collect();
         let remembered = seen(&history, &ticks);
-        assert_eq!(remembered.last().unwrap(), &(3_999, vec![3_999 * 40_000; 12]));
+        assert_eq!(
+            remembered.last().unwrap(),
+            &(3_999, vec![3_999 * 40_000; 12])
+        );
         // An hour back, at least to the coarse step; then every tick of the last ten minutes.
         assert!(remembered.first().unwrap().0 <= 3_999 - 700);
-        let exact = remembered.iter().filter(|(tick, values)| values[0] == tick * 40_000);
+        let exact = remembered
+            .iter()
+            .filter(|(tick, values)| values[0] == tick * 40_000);
         assert!(exact.count() >= 120);
     }
 

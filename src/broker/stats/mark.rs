@@ -76,10 +76,12 @@ impl TouchedList {
 
     /// Lists queues that said that they counted something.
     pub fn touch_queues(&self, queues: impl Iterator<Item = (QueueId, bool)>) {
-        self.touched.lock().extend(queues.map(|(id, is_new)| Touched {
-            object: Object::Queue(id),
-            is_new,
-        }));
+        self.touched
+            .lock()
+            .extend(queues.map(|(id, is_new)| Touched {
+                object: Object::Queue(id),
+                is_new,
+            }));
     }
 
     /// Begins the next interval, and gives the objects of the one that ended.

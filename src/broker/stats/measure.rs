@@ -246,7 +246,14 @@ mod tests {
 
     #[test]
     fn a_rate_is_the_last_change_a_second() {
-        let measured = measure(&SHOWN, &[55, 3], Some(&history()), None, last(202), 1_011_000);
+        let measured = measure(
+            &SHOWN,
+            &[55, 3],
+            Some(&history()),
+            None,
+            last(202),
+            1_011_000,
+        );
         assert_eq!(measured[0].value, 55);
         assert_eq!(measured[0].rate, 6.0);
         assert_eq!(measured[1].value, 58);
@@ -256,7 +263,14 @@ mod tests {
 
     #[test]
     fn a_rate_is_nothing_when_nothing_changed_at_the_last_tick() {
-        let measured = measure(&SHOWN, &[55, 3], Some(&history()), None, last(203), 1_016_000);
+        let measured = measure(
+            &SHOWN,
+            &[55, 3],
+            Some(&history()),
+            None,
+            last(203),
+            1_016_000,
+        );
         assert_eq!(measured[0].rate, 0.0);
         let measured = measure(&SHOWN, &[55, 3], None, None, last(203), 1_016_000);
         assert_eq!(measured[0].rate, 0.0);
@@ -265,10 +279,20 @@ mod tests {
     #[test]
     fn samples_stand_at_multiples_of_the_increment_newest_first() {
         let range = Range::new(10, 5).unwrap();
-        let measured = measure(&SHOWN, &[50, 3], Some(&history()), Some(range), last(202), 1_013_000);
+        let measured = measure(
+            &SHOWN,
+            &[50, 3],
+            Some(&history()),
+            Some(range),
+            last(202),
+            1_013_000,
+        );
         let past = measured[0].history.clone().unwrap();
-        let samples: Vec<(u64, u64)> =
-            past.samples.iter().map(|s| (s.sample, s.timestamp)).collect();
+        let samples: Vec<(u64, u64)> = past
+            .samples
+            .iter()
+            .map(|s| (s.sample, s.timestamp))
+            .collect();
         assert_eq!(samples, [(50, 1_010_000), (20, 1_005_000), (10, 1_000_000)]);
         assert_eq!(past.avg_rate, Some(4.0));
         assert_eq!(past.avg, Some(80.0 / 3.0));
@@ -277,7 +301,14 @@ mod tests {
     #[test]
     fn two_samples_are_enough_for_an_average() {
         let range = Range::new(10, 10).unwrap();
-        let measured = measure(&SHOWN, &[50, 3], Some(&history()), Some(range), last(202), 1_013_000);
+        let measured = measure(
+            &SHOWN,
+            &[50, 3],
+            Some(&history()),
+            Some(range),
+            last(202),
+            1_013_000,
+        );
         let past = measured[1].history.clone().unwrap();
         assert_eq!(past.samples.len(), 2);
         assert_eq!(past.avg_rate, Some(4.2));
@@ -286,7 +317,14 @@ mod tests {
     #[test]
     fn what_is_not_remembered_has_no_sample() {
         let range = Range::new(60, 5).unwrap();
-        let measured = measure(&SHOWN, &[50, 3], Some(&history()), Some(range), last(202), 1_013_000);
+        let measured = measure(
+            &SHOWN,
+            &[50, 3],
+            Some(&history()),
+            Some(range),
+            last(202),
+            1_013_000,
+        );
         let past = measured[0].history.clone().unwrap();
         assert_eq!(past.samples.len(), 3);
         assert_eq!(past.samples[2].timestamp, 1_000_000);
@@ -305,7 +343,10 @@ mod tests {
     fn a_range_is_bounded() {
         assert!(Range::new(500, 1).is_ok());
         let error = Range::new(501, 1).unwrap_err();
-        assert_eq!(error.to_string(), "Invalid range parameters: age 501, incr 1");
+        assert_eq!(
+            error.to_string(),
+            "Invalid range parameters: age 501, incr 1"
+        );
         assert!(Range::new(60, 0).is_err());
     }
 }

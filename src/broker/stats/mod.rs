@@ -18,8 +18,6 @@ pub mod mark;
 pub mod measure;
 pub mod node;
 pub mod sampler;
-#[cfg(test)]
-mod tests;
 pub mod totals;
 pub mod vhost;
 

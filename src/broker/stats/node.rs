@@ -191,12 +191,7 @@ impl Deaths {
     }
 
     /// How many died so.
-    pub fn count(
-        &self,
-        kind: QueueKind,
-        strategy: DeathStrategy,
-        reason: DeathReason,
-    ) -> u64 {
+    pub fn count(&self, kind: QueueKind, strategy: DeathStrategy, reason: DeathReason) -> u64 {
         self.died[kind.index()][strategy.index()][reason.index()].get()
     }
 }

@@ -186,7 +186,9 @@ impl Totals {
         shard.publish.add(traffic.publish.into());
         shard.publish_confirm.add(traffic.publish_confirm.into());
         shard.confirm.add(traffic.confirm.into());
-        shard.return_unroutable.add(traffic.return_unroutable.into());
+        shard
+            .return_unroutable
+            .add(traffic.return_unroutable.into());
         shard.drop_unroutable.add(traffic.drop_unroutable.into());
         for (kind, handed) in traffic.handed.iter().enumerate() {
             if *handed == Handed::default() {

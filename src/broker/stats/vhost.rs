@@ -1,7 +1,7 @@
 //! What a virtual host counts, beside its queues and connections: totals that outlive them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counter::Gauge;
 use super::exchange::ExchangeStats;
@@ -45,10 +45,7 @@ pub const LENGTHS: [Shown; 3] = [
 pub const TOTAL_COLUMNS: usize = 17;
 
 /// What is sampled of a virtual host, and of the node.
-pub fn total_values(
-    counts: &TotalCounts,
-    (ready, unsettled): (u64, u64),
-) -> [u64; TOTAL_COLUMNS] {
+pub fn total_values(counts: &TotalCounts, (ready, unsettled): (u64, u64)) -> [u64; TOTAL_COLUMNS] {
     let all = counts.in_all();
     [
         counts.publish,

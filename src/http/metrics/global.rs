@@ -175,7 +175,11 @@ impl Scrape<'_> {
         let counts = stats.totals.counts();
         let objects = self.broker.object_totals();
         for (name, help, value) in [
-            ("connections", "Open connections", objects.connections as u64),
+            (
+                "connections",
+                "Open connections",
+                objects.connections as u64,
+            ),
             ("channels", "Open channels", objects.channels as u64),
             ("consumers", "Consumers", objects.consumers),
             ("queues", "Queues", objects.queues as u64),

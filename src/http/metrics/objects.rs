@@ -95,8 +95,9 @@ const QUEUE_COARSE: [Metric<QueueRow>; 3] = [
     }),
 ];
 
-const QUEUE_CONSUMERS: Metric<QueueRow> =
-    gauge("queue_consumers", "Consumers", |q| whole(q.report.consumers));
+const QUEUE_CONSUMERS: Metric<QueueRow> = gauge("queue_consumers", "Consumers", |q| {
+    whole(q.report.consumers)
+});
 
 const QUEUE_METRICS: [Metric<QueueRow>; 20] = [
     QUEUE_CONSUMERS,
@@ -123,9 +124,11 @@ const QUEUE_METRICS: [Metric<QueueRow>; 20] = [
         "Bytes of the messages in memory",
         |q| whole(q.report.message_bytes_ram),
     ),
-    gauge("queue_messages_ready_ram", "Ready messages in memory", |q| {
-        whole(q.report.messages_ready_ram)
-    }),
+    gauge(
+        "queue_messages_ready_ram",
+        "Ready messages in memory",
+        |q| whole(q.report.messages_ready_ram),
+    ),
     gauge(
         "queue_messages_unacked_ram",
         "Unsettled messages in memory",
@@ -461,13 +464,29 @@ impl Scrape<'_> {
     pub(super) fn write_exchanges(&self, writer: &mut Writer) {
         let name = "exchange_messages_published_total";
         writer.family(name, Kind::Counter, "Messages published to an exchange");
-        for ExchangeStatsRow { vhost, name: exchange, stats, .. } in self.exchange_rows() {
+        for ExchangeStatsRow {
+            vhost,
+            name: exchange,
+            stats,
+            ..
+        } in self.exchange_rows()
+        {
             let labels = [("vhost", &*vhost), ("exchange", &*exchange)];
             writer.sample(name, &labels, stats.publish_in.get());
         }
         let name = "exchange_messages_routed_total";
-        writer.family(name, Kind::Counter, "Queues to which an exchange sent messages");
-        for ExchangeStatsRow { vhost, name: exchange, stats, .. } in self.exchange_rows() {
+        writer.family(
+            name,
+            Kind::Counter,
+            "Queues to which an exchange sent messages",
+        );
+        for ExchangeStatsRow {
+            vhost,
+            name: exchange,
+            stats,
+            ..
+        } in self.exchange_rows()
+        {
             let labels = [("vhost", &*vhost), ("exchange", &*exchange)];
             writer.sample(name, &labels, stats.publish_out.get());
         }
@@ -491,7 +510,11 @@ impl Scrape<'_> {
     /// How many bindings start from each exchange.
     pub(super) fn write_exchange_bindings(&self, writer: &mut Writer) {
         writer.set_prefix("rabbitmq_cluster_");
-        writer.family("exchange_bindings", Kind::Gauge, "Bindings from an exchange");
+        writer.family(
+            "exchange_bindings",
+            Kind::Gauge,
+            "Bindings from an exchange",
+        );
         for row in self.exchange_rows() {
             let labels = [
                 ("vhost", &*row.vhost),

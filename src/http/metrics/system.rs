@@ -244,11 +244,7 @@ impl Scrape<'_> {
                 "Files of the journal that wait for a checkpoint",
                 store.sealed_files,
             ),
-            (
-                "blob_files",
-                "Files of single large bodies",
-                store.blobs,
-            ),
+            ("blob_files", "Files of single large bodies", store.blobs),
             (
                 "checkpoint_is_behind",
                 "Whether the last checkpoint failed and is made again",
