@@ -8,6 +8,7 @@
 use std::fmt;
 
 use parking_lot::MutexGuard;
+use smallvec::SmallVec;
 
 use super::effects::{DeadLetter, Effects};
 use super::entry::Deadline;
@@ -51,7 +52,7 @@ struct Open<'q> {
 /// Queues under their locks, until [`Burst::finish`].
 pub struct Burst<'q> {
     store: &'q MessageStore,
-    queues: Vec<Open<'q>>,
+    queues: SmallVec<[Open<'q>; 1]>,
     /// The journal's input. Held from the beginning to the end when all that the burst writes must land in one frame, else
     /// for a few messages at a time.
     appender: Option<Appender<'q>>,
@@ -60,10 +61,10 @@ pub struct Burst<'q> {
     held_body_bytes: usize,
     /// The end of the last record that somebody may wait for.
     end: Lsn,
-    places: Vec<(usize, Placement)>,
+    places: SmallVec<[(usize, Placement); 2]>,
     /// Dead letters of queues that refused the message, each with the number of places before it.
     refused: Vec<(usize, DeadLetter)>,
-    targets: Vec<Target>,
+    targets: SmallVec<[Target; 2]>,
 }
 
 impl<'q> Burst<'q> {
@@ -72,7 +73,7 @@ impl<'q> Burst<'q> {
         store: &'q MessageStore,
         handles: impl IntoIterator<Item = &'q QueueHandle>,
     ) -> Self {
-        let queues: Vec<Open<'q>> = handles
+        let queues: SmallVec<[Open<'q>; 1]> = handles
             .into_iter()
             .map(|handle| Open {
                 handle,
@@ -92,9 +93,9 @@ impl<'q> Burst<'q> {
             held_messages: 0,
             held_body_bytes: 0,
             end: Lsn::default(),
-            places: Vec::new(),
+            places: SmallVec::new(),
             refused: Vec::new(),
-            targets: Vec::new(),
+            targets: SmallVec::new(),
         }
     }
 
