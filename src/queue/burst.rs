@@ -8,6 +8,7 @@
 use std::fmt;
 
 use parking_lot::MutexGuard;
+use smallvec::SmallVec;
 
 use super::effects::{DeadLetter, Effects};
 use super::entry::Deadline;
@@ -19,6 +20,12 @@ use crate::store::journal::{Appender, BodyCrc, Lsn};
 use crate::store::messages::MessageStore;
 use crate::store::queue_log::JournalEntry;
 use crate::store::record::Target;
+
+/// Messages that one hold of the journal's input may append, so that other publishers get their turn.
+const HOLD_MESSAGES_MAX: u32 = 32;
+
+/// Bytes of bodies after which the journal's input is let go.
+const HOLD_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,15 +54,19 @@ struct Open<'q> {
 /// Queues under their locks, until [`Burst::finish`].
 pub struct Burst<'q> {
     store: &'q MessageStore,
-    queues: Vec<Open<'q>>,
-    /// Held from the beginning on when all that the burst writes must land in one frame.
+    queues: SmallVec<[Open<'q>; 1]>,
+    /// The journal's input. Held from the beginning to the end when all that the burst writes must land in one frame, else
+    /// for a few messages at a time.
     appender: Option<Appender<'q>>,
+    is_atomic: bool,
+    held_messages: u32,
+    held_body_bytes: usize,
     /// The end of the last record that somebody may wait for.
     end: Lsn,
-    places: Vec<(usize, Placement)>,
+    places: SmallVec<[(usize, Placement); 2]>,
     /// Dead letters of queues that refused the message, each with the number of places before it.
     refused: Vec<(usize, DeadLetter)>,
-    targets: Vec<Target>,
+    targets: SmallVec<[Target; 2]>,
 }
 
 impl<'q> Burst<'q> {
@@ -64,7 +75,7 @@ impl<'q> Burst<'q> {
         store: &'q MessageStore,
         handles: impl IntoIterator<Item = &'q QueueHandle>,
     ) -> Self {
-        let queues: Vec<Open<'q>> = handles
+        let queues: SmallVec<[Open<'q>; 1]> = handles
             .into_iter()
             .map(|handle| Open {
                 handle,
@@ -80,10 +91,13 @@ impl<'q> Burst<'q> {
             store,
             queues,
             appender: None,
+            is_atomic: false,
+            held_messages: 0,
+            held_body_bytes: 0,
             end: Lsn::default(),
-            places: Vec::new(),
+            places: SmallVec::new(),
             refused: Vec::new(),
-            targets: Vec::new(),
+            targets: SmallVec::new(),
         }
     }
 
@@ -94,6 +108,7 @@ impl<'q> Burst<'q> {
     ) -> Self {
         let mut burst = Self::open(store, handles);
         burst.appender = Some(store.journal().append());
+        burst.is_atomic = true;
         burst
     }
 
@@ -173,11 +188,10 @@ impl<'q> Burst<'q> {
 
     /// Writes the record of a message and notes where it lies.
     fn record(&mut self, message: &SharedMessage, body_crc: BodyCrc, must_sync: bool) {
-        let mut own = None;
-        let appender = match &mut self.appender {
-            Some(appender) => appender,
-            None => own.insert(self.store.journal().append()),
-        };
+        let store = self.store;
+        let appender = self
+            .appender
+            .get_or_insert_with(|| store.journal().append());
         let appended = if must_sync {
             appender.message(message, body_crc, &self.targets)
         } else {
@@ -186,7 +200,14 @@ impl<'q> Burst<'q> {
         if must_sync {
             self.end = appender.end();
         }
-        drop(own);
+        self.held_messages += 1;
+        self.held_body_bytes += message.body_bytes();
+        let is_long =
+            self.held_messages >= HOLD_MESSAGES_MAX || self.held_body_bytes >= HOLD_BODY_BYTES_MAX;
+        if is_long && !self.is_atomic {
+            self.appender = None;
+            (self.held_messages, self.held_body_bytes) = (0, 0);
+        }
         let logged = self.places.iter().filter(|(_, p)| p.keep != Keep::Memory);
         for (index, placement) in logged {
             self.queues[*index].guard.log.appended(JournalEntry {
@@ -247,8 +268,8 @@ impl<'q> Burst<'q> {
             open.guard.end_section(section, self.appender.as_mut(), fx);
         }
         match &self.appender {
-            Some(appender) => appender.end(),
-            None => self.end,
+            Some(appender) if self.is_atomic => appender.end(),
+            _ => self.end,
         }
     }
 }
