@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
+use super::Broker;
 use crate::model::{Name, WallMs};
 
 /// Events that wait for one listener at most.
@@ -205,6 +206,29 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.listeners.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Broker {
+    /// Tells listeners of an object.
+    pub(super) fn tell(&self, kind: EventKind, vhost: Option<&Name>, name: &Name) {
+        self.events.publish(|| Event {
+            time_ms: self.clock.now().wall_ms,
+            kind,
+            vhost: vhost.cloned(),
+            name: Arc::clone(name),
+            details: Vec::new(),
+        });
+    }
+
+    /// Tells listeners that the node's alarms have changed.
+    pub fn tell_alarms(&self) {
+        let reason = self.alarms.reason();
+        let kind = match reason {
+            Some(_) => EventKind::AlarmSet,
+            None => EventKind::AlarmCleared,
+        };
+        self.tell(kind, None, &Name::from(reason.unwrap_or("none")));
     }
 }
 

@@ -14,6 +14,9 @@
 //! 5. an inbox's lock (inside [`crate::queue::Inbox`]), a channel's window, the timers' entries, the maps, parameters, a host's
 //!    policies and settings
 //!
+//! The sampler's own state (`stats::sampler`) is locked before all of these, by ticks alone. The list of what counted something, the
+//! histories and the listeners of events are locked last, each by itself.
+//!
 //! A lock is only taken while holding those above it, never two of the same kind but queues'. A guard of a map is
 //! dropped before a lock above it is taken. Nothing awaits or reads a file under one, and nothing waits for the
 //! store but a declare that finds all reserved queue ids taken (`DefinitionStore::allocate_queue_id`). Changes

@@ -309,6 +309,11 @@ mod tests {
                     user: None,
                     vhost: None,
                     channels: 0,
+                    stats: ConnectionStats::new(
+                        ConnectionId(number),
+                        ([127, 0, 0, 1], 5672).into(),
+                        None,
+                    ),
                     control: Arc::new(Nobody),
                 },
             );

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 
 use super::Broker;
+use super::events::EventKind;
 use super::policies::Object;
 use super::stats::Key;
 use super::vhost::Vhost;
@@ -191,6 +192,11 @@ impl Broker {
         };
         self.stats.churn.queues_declared.add(1);
         self.stats.churn.queues_created.add(1);
+        self.tell(
+            EventKind::QueueCreated,
+            Some(&vhost.name),
+            &declaration.name,
+        );
         Ok(QueueDeclared {
             handle: self.add_queue(vhost, declaration, now, effects),
             counts: QueueCounts::default(),
@@ -291,6 +297,7 @@ impl Broker {
         self.queues.remove(&handle.id());
         self.timers.forget(handle.id());
         self.stats.churn.queues_deleted.add(1);
+        self.tell(EventKind::QueueDeleted, Some(&vhost.name), handle.name());
         self.stats
             .touched
             .touch_queues(std::iter::once((handle.id(), false)));
@@ -348,6 +355,7 @@ impl Broker {
                 continue;
             };
             self.stats.forget(Key::Exchange(cell.stats().id));
+            self.tell(EventKind::ExchangeDeleted, Some(&vhost.name), &name);
             let (bindings, durable) =
                 cell.write(|exchange| (exchange.retire(), exchange.definition().durable));
             let itself = Destination::Exchange(Arc::clone(&name));
@@ -434,6 +442,11 @@ impl Broker {
         } else {
             Vec::new()
         };
+        self.tell(
+            EventKind::ExchangeCreated,
+            Some(&vhost.name),
+            &definition.name,
+        );
         vhost.add_exchange(definition);
         Ok(unstored(topology, changes))
     }
@@ -501,6 +514,11 @@ impl Broker {
             return Ok(unchanged(topology, durable && source_durable));
         }
         topology.add(&destination, &request.source);
+        self.tell(
+            EventKind::BindingCreated,
+            Some(&vhost.name),
+            &request.source,
+        );
         let mut changes = Vec::new();
         if durable && source_durable {
             changes.push(Change::Put(

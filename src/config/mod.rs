@@ -22,7 +22,7 @@ pub use reload::{Change, Outcome};
 pub use table::{
     AlarmSettings, AnnounceSettings, AuthSettings, DeprecatedFeatureSettings, FirstBootSettings,
     HttpSettings, LimitSettings, ListenSettings, LogLevelSettings, LogSettings, NodeSettings,
-    QueueSettings, Settings, TimeoutSettings,
+    QueueSettings, Settings, StatsSettings, TimeoutSettings,
 };
 pub use used::{ConfigError, Loaded, Sources};
 pub use value::{

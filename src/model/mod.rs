@@ -27,7 +27,8 @@ pub use delivery::{Delivery, InboxEvent, Outlet, RedeliveryCounts};
 pub use error::{Exception, Refusal, Scope};
 pub use executor::{Body, Completion, Execution, Executor, Publish, PublishOutcome, Routing};
 pub use id::{
-    ChannelNumber, ConfirmSequence, ConnectionId, ConsumerId, DeliveryTag, Name, Position, QueueId,
+    ChannelNumber, ConfirmSequence, ConnectionId, ConsumerId, DeliveryTag, Name, NumberMap,
+    Position, QueueId,
 };
 pub use kind::QueueKind;
 pub use message::{Message, SharedMessage};

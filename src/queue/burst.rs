@@ -8,6 +8,7 @@
 use std::fmt;
 
 use parking_lot::MutexGuard;
+use smallvec::SmallVec;
 
 use super::effects::{DeadLetter, Effects};
 use super::entry::Deadline;
@@ -56,7 +57,7 @@ pub struct Burst<'q> {
     store: &'q MessageStore,
     /// Of queues whose policies say nothing.
     default_demand: SyncDemand,
-    queues: Vec<Open<'q>>,
+    queues: SmallVec<[Open<'q>; 1]>,
     /// The journal's input. Held from the beginning to the end when all that the burst writes must land in one frame, else
     /// for a few messages at a time.
     appender: Option<Appender<'q>>,
@@ -65,10 +66,10 @@ pub struct Burst<'q> {
     held_body_bytes: usize,
     /// The end of the last record that somebody may wait for.
     end: Lsn,
-    places: Vec<(usize, Placement)>,
+    places: SmallVec<[(usize, Placement); 2]>,
     /// Dead letters of queues that refused the message, each with the number of places before it.
     refused: Vec<(usize, DeadLetter)>,
-    targets: Vec<Target>,
+    targets: SmallVec<[Target; 2]>,
 }
 
 impl<'q> Burst<'q> {
@@ -77,7 +78,7 @@ impl<'q> Burst<'q> {
         store: &'q MessageStore,
         handles: impl IntoIterator<Item = &'q QueueHandle>,
     ) -> Self {
-        let queues: Vec<Open<'q>> = handles
+        let queues: SmallVec<[Open<'q>; 1]> = handles
             .into_iter()
             .map(|handle| Open {
                 handle,
@@ -98,9 +99,9 @@ impl<'q> Burst<'q> {
             held_messages: 0,
             held_body_bytes: 0,
             end: Lsn::default(),
-            places: Vec::new(),
+            places: SmallVec::new(),
             refused: Vec::new(),
-            targets: Vec::new(),
+            targets: SmallVec::new(),
         }
     }
 

@@ -151,7 +151,7 @@ impl Server {
         let listen = &self.settings.listen;
         let amqp = listener::bind_all("AMQP", &listen.amqp, listen.backlog)?;
         let http = listener::bind_all("HTTP", &listen.http, listen.backlog)?;
-        let metrics = listener::bind_all("metrics", &listen.metrics, listen.backlog)?;
+        let metrics = bind_metrics(listen)?;
         let metrics_at = addresses(&metrics);
         let (amqp_at, http_at) = (addresses(&amqp), addresses(&http));
         let guard = runtime.enter();
@@ -281,6 +281,18 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
         })
+    }
+}
+
+/// The listeners for metrics. A default address that is taken, as by a second node on this machine, is passed over: the HTTP API
+/// serves the metrics too.
+fn bind_metrics(listen: &config::ListenSettings) -> Result<Vec<StdListener>, ListenError> {
+    match listener::bind_all("metrics", &listen.metrics, listen.backlog) {
+        Err(error) if listen.metrics.defaulted => {
+            tracing::warn!(target: "haremq::server", "not listening: {error}");
+            Ok(Vec::new())
+        }
+        bound => bound,
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! The lists are those of `rabbitmqadmin` 2.35, found by taking one field away at a time.
 
-use lapin::BasicProperties;
 use std::time::{Duration, Instant};
 
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};

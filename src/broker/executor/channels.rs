@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::ConnectionExecutor;
 use super::known::KnownQueues;
+use crate::broker::events::EventKind;
 use crate::broker::stats::{ChannelStats, Key};
 use crate::model::{
     ChannelNumber, ChannelWindow, ConsumerId, Execution, QueueId, QueueKind, Refusal, Reply,
@@ -163,6 +164,9 @@ impl ConnectionExecutor {
         self.broker.stats.forget(Key::Connection(self.id.0));
         if self.opened.is_some() {
             self.broker.stats.churn.connections_closed.add(1);
+            let vhost = self.opened.as_ref().map(|opened| &opened.vhost.name);
+            self.broker
+                .tell(EventKind::ConnectionClosed, vhost, self.stats.name());
         }
         self.queues = KnownQueues::default();
         self.routes.clear();

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::super::events::EventKind;
 use super::super::stats::connection::Described;
 use super::super::stats::totals::Tally;
 use super::super::stats::{ConnectionStats, ExchangeStats};
@@ -139,6 +140,11 @@ impl ConnectionExecutor {
             info,
             connected_at_ms: self.now.wall_ms,
         });
+        self.broker.tell(
+            EventKind::ConnectionCreated,
+            Some(&opened.vhost.name),
+            self.stats.name(),
+        );
     }
 
     pub(super) fn report_channel_now(&mut self, info: &ChannelInfo, traffic: &Traffic) {

@@ -1,13 +1,12 @@
 //! Publishes and settlements of a burst, by queue, until they are flushed.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::task::Waker;
 
 use super::ConnectionExecutor;
 use crate::model::{
-    ChannelNumber, Completion, ConfirmSequence, ConsumerId, Now, Position, PublishOutcome, QueueId,
-    Settlement, SettlementOutcome, SharedMessage,
+    ChannelNumber, Completion, ConfirmSequence, ConsumerId, Now, NumberMap, Position,
+    PublishOutcome, QueueId, Settlement, SettlementOutcome, SharedMessage,
 };
 use crate::queue::{Burst, Effects, Placed, QueueHandle};
 use crate::store::journal::{BodyCrc, Lsn, SyncDemand};
@@ -58,14 +57,14 @@ pub(super) struct Gathered {
     /// For each publish its queues, as places in `queues`.
     targets: Vec<u32>,
     queues: Vec<QueueHandle>,
-    place_of_queue: HashMap<QueueId, u32>,
+    place_of_queue: NumberMap<QueueId, u32>,
     /// For each queue the publishes that have no other, until one publish has several.
     by_queue: Vec<Vec<u32>>,
     /// Whether some publish has several queues: then all queues are locked together.
     is_mixed: bool,
     confirmables: Vec<Confirmable>,
     settlements: Vec<(QueueId, Vec<QueueSettlement>)>,
-    settlements_of_queue: HashMap<QueueId, usize>,
+    settlements_of_queue: NumberMap<QueueId, usize>,
     /// Settlements in all queues.
     settlement_count: usize,
     /// Messages that queues wrote to their logs since [`Gathered::take_logged`].

@@ -8,8 +8,6 @@ mod connections;
 mod consumers;
 mod node;
 mod queues;
-#[cfg(test)]
-mod tests;
 mod totals;
 
 pub use connections::{ChannelSnapshot, ConnectionSnapshot};

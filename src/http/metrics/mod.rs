@@ -11,8 +11,6 @@ mod families;
 mod global;
 mod objects;
 mod system;
-#[cfg(test)]
-mod tests;
 mod text;
 
 use std::collections::HashSet;

@@ -3,5 +3,5 @@
 mod client;
 mod node;
 
-pub use client::{Client, Reply};
+pub use client::Client;
 pub use node::Node;
