@@ -317,6 +317,12 @@ impl Directory {
         });
     }
 
+    /// What a user may do in a virtual host, as it was set.
+    pub fn permission(&self, user: &str, vhost: &str) -> Option<Permission> {
+        let rights = self.rights(user, vhost)?;
+        rights.names.map(|names| names.set.clone())
+    }
+
     /// All permissions, by user, then by virtual host.
     pub fn permissions(&self) -> Vec<Permission> {
         let state = self.state.read();

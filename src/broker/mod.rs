@@ -5,23 +5,28 @@
 //! nor sockets nor HTTP.
 //!
 //! # The order of locks
+//! 0. [`admin::Administration`], for whatever changes users, permissions, virtual hosts, policies or parameters
 //! 1. [`Vhost::topology`], for whatever declares, deletes, binds or unbinds
 //! 2. an exchange's lock (`vhost::ExchangeCell`)
 //! 3. queues' locks (inside [`crate::queue::QueueHandle`]): one, or several in ascending order of the queues' ids
 //!    ([`crate::queue::Burst`])
 //! 4. the journal's input ([`crate::store::journal::Appender`])
-//! 5. an inbox's lock (inside [`crate::queue::Inbox`]), a channel's window, the timers' entries, the maps
+//! 5. an inbox's lock (inside [`crate::queue::Inbox`]), a channel's window, the timers' entries, the maps, parameters, a host's
+//!    policies and settings
 //!
 //! A lock is only taken while holding those above it, never two of the same kind but queues'. A guard of a map is
 //! dropped before a lock above it is taken. Nothing awaits or reads a file under one, and nothing waits for the
 //! store but a declare that finds all reserved queue ids taken (`DefinitionStore::allocate_queue_id`). Changes
-//! are handed to the store under the first lock, which only queues them, so that it keeps their order.
+//! are handed to the store under the first lock, which only queues them, so that it keeps their order. Lock 0 is a queue of requests: who
+//! imports definitions reads the catalogue while it is held, and nothing that serves clients takes it.
 
+pub mod admin;
 mod alarms;
 mod clock;
 mod courier;
 mod executor;
 mod loader;
+pub mod policies;
 pub mod registry;
 mod reply_to;
 mod start;
@@ -51,6 +56,7 @@ use crate::queue::{Effects, HotBudget, Keeping, QueueHandle};
 use crate::store::Store;
 use crate::store::definitions::{Change, DefinitionStore};
 use crate::store::messages::MessageStore;
+use admin::Administration;
 use courier::Courier;
 use loader::Loader;
 use registry::Registry;
@@ -96,6 +102,7 @@ pub struct Broker {
     loader: Loader,
     vhosts: DashMap<Name, Arc<Vhost>>,
     queues: DashMap<QueueId, QueueHandle>,
+    administration: Administration,
     reply_consumers: ReplyConsumers,
     registry: Registry,
     timers: Timers,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 
 use crate::model::{ConnectionId, Name, Refusal};
 
@@ -24,6 +25,8 @@ pub trait ConnectionControl: Send + Sync + std::fmt::Debug {
 pub struct ConnectionEntry {
     /// The client's address.
     pub peer: SocketAddr,
+    /// The address of ours that it has connected to.
+    pub local: SocketAddr,
     /// The logged-in user, once there is one.
     pub user: Option<Name>,
     /// The open virtual host, once there is one.
@@ -34,6 +37,27 @@ pub struct ConnectionEntry {
     pub control: Arc<dyn ConnectionControl>,
 }
 
+impl OpenRefusal {
+    /// 530 in RabbitMQ's words (`rabbit_reader`, `connection.open`).
+    pub fn refusal(self, user: &str, vhost: &str) -> Refusal {
+        Refusal::not_allowed(match self {
+            Self::Vhost(limit) => format!(
+                "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
+            ),
+            Self::User(limit) => format!(
+                "connection refused for user '{user}': user connection limit ({limit}) is reached"
+            ),
+        })
+    }
+}
+
+impl ConnectionEntry {
+    /// Its name as RabbitMQ's API has it: `peer -> local`.
+    pub fn name(&self) -> String {
+        format!("{} -> {}", self.peer, self.local)
+    }
+}
+
 /// Every connection of the node, with the counts that limits ask for.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -41,6 +65,26 @@ pub struct Registry {
     connections_of_user: DashMap<Name, u64>,
     connections_of_vhost: DashMap<Name, u64>,
     channels_of_user: DashMap<Name, u64>,
+    /// Held while limits are looked at and a connection is counted.
+    opening: Mutex<()>,
+}
+
+/// Connections that may be open; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenLimits {
+    /// To the virtual host.
+    pub of_vhost: Option<u64>,
+    /// Of the user.
+    pub of_user: Option<u64>,
+}
+
+/// Which limit refuses a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenRefusal {
+    /// The virtual host's.
+    Vhost(u64),
+    /// The user's.
+    User(u64),
 }
 
 fn add(counts: &DashMap<Name, u64>, key: &Name, step: u64) {
@@ -64,22 +108,71 @@ impl Registry {
         self.connections.insert(id, entry);
     }
 
-    /// The connection opened a virtual host.
-    pub fn opened(&self, id: ConnectionId, user: &Name, vhost: &Name) {
+    /// Whether one of the limits is reached.
+    ///
+    /// # Errors
+    /// Which.
+    pub fn check_open(
+        &self,
+        user: &str,
+        vhost: &str,
+        limits: OpenLimits,
+    ) -> Result<(), OpenRefusal> {
+        if let Some(limit) = limits.of_vhost
+            && self.connections_of_vhost(vhost) >= limit
+        {
+            return Err(OpenRefusal::Vhost(limit));
+        }
+        if let Some(limit) = limits.of_user
+            && self.connections_of_user(user) >= limit
+        {
+            return Err(OpenRefusal::User(limit));
+        }
+        Ok(())
+    }
+
+    /// The connection opens a virtual host, unless one of the limits is reached: they are looked at and counted in one step, so
+    /// that of two connections at once only one gets the last place.
+    ///
+    /// # Errors
+    /// Which limit is reached.
+    pub fn open(
+        &self,
+        id: ConnectionId,
+        user: &Name,
+        vhost: &Name,
+        limits: OpenLimits,
+    ) -> Result<(), OpenRefusal> {
+        let _opening = self.opening.lock();
+        self.check_open(user, vhost, limits)?;
         if let Some(mut entry) = self.connections.get_mut(&id) {
             entry.user = Some(Arc::clone(user));
             entry.vhost = Some(Arc::clone(vhost));
         }
         add(&self.connections_of_user, user, 1);
         add(&self.connections_of_vhost, vhost, 1);
+        Ok(())
     }
 
-    /// A channel was opened.
-    pub fn channel_opened(&self, id: ConnectionId, user: &Name) {
+    /// A channel is opened, unless the user has as many as he may; looked at and counted in one step. `false` if he has.
+    #[must_use]
+    pub fn open_channel(&self, id: ConnectionId, user: &Name, limit: Option<u64>) -> bool {
+        {
+            let mut count = self.channels_of_user.entry(Arc::clone(user)).or_default();
+            if limit.is_some_and(|limit| *count >= limit) {
+                let is_unused = *count == 0;
+                drop(count);
+                if is_unused {
+                    subtract(&self.channels_of_user, user, 0);
+                }
+                return false;
+            }
+            *count += 1;
+        }
         if let Some(mut entry) = self.connections.get_mut(&id) {
             entry.channels += 1;
         }
-        add(&self.channels_of_user, user, 1);
+        true
     }
 
     /// A channel was closed.
@@ -138,6 +231,24 @@ impl Registry {
         }
     }
 
+    /// Asks the connections to close that `is_meant` names. Gives their number.
+    pub fn close_where(
+        &self,
+        refusal: &Refusal,
+        is_meant: impl Fn(ConnectionId, &ConnectionEntry) -> bool,
+    ) -> usize {
+        let meant: Vec<Arc<dyn ConnectionControl>> = self
+            .connections
+            .iter()
+            .filter(|entry| is_meant(*entry.key(), entry.value()))
+            .map(|entry| Arc::clone(&entry.control))
+            .collect();
+        for control in &meant {
+            control.close(refusal.clone());
+        }
+        meant.len()
+    }
+
     /// Tells every connection to look at the node's alarms.
     pub fn alarm_changed(&self) {
         for control in self.controls() {
@@ -175,7 +286,8 @@ mod tests {
             registry.insert(
                 ConnectionId(number),
                 ConnectionEntry {
-                    peer: ([127, 0, 0, 1], 5672).into(),
+                    peer: ([127, 0, 0, 1], 50_000).into(),
+                    local: ([127, 0, 0, 1], 5672).into(),
                     user: None,
                     vhost: None,
                     channels: 0,

@@ -96,6 +96,7 @@ impl Node {
             Arc::clone(&self.broker),
             ConnectionOrigin {
                 peer: ([127, 0, 0, 1], 50_000).into(),
+                local: ([127, 0, 0, 1], 5672).into(),
                 replies: Arc::clone(&link) as _,
                 control: link,
                 inbox: Arc::clone(&inbox),

@@ -185,10 +185,10 @@ settings! {
 
     StoreSettings "store" "How messages are kept on the disk." {
         sync: Sync = choice(), "\"always\"", "when", Restart, "",
-            "When what was written is synced: always before a confirm, at intervals, or when the system likes. With interval or never a confirm means that the system has the message, and a power cut can lose what it had not written yet; the log says so at start.",
+            "When what was written is synced: always before a confirm, at intervals, or when the system likes. With interval or never a confirm means that the system has the message, and a power cut can lose what it had not written yet; the log says so at start. A policy's key sync says otherwise for its queues.",
             "A confirm is a promise.";
         sync_interval_ms: u64 = integer(1, 60_000), "200", "ms", Restart, "",
-            "The time between syncs when store.sync is interval.",
+            "The time between syncs when store.sync, or the key sync of a policy, is interval.",
             "What a power cut may lose at most, then.";
         cache_bytes_max: u64 = size(MIB, 1024 * 1024 * MIB), "\"32MiB\"", "bytes of the node", Restart, "",
             "The messages of all queues that may be in memory while they wait; what is above lies on the disk only and is read again in time.",

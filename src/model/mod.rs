@@ -12,6 +12,7 @@ mod error;
 mod executor;
 mod id;
 mod message;
+mod policy;
 mod resource;
 mod time;
 mod window;
@@ -28,6 +29,7 @@ pub use id::{
     Position, QueueId,
 };
 pub use message::{Message, SharedMessage};
+pub use policy::AppliedPolicy;
 pub use resource::resource;
 pub use time::{Now, WallMs};
 pub use window::ChannelWindow;

@@ -16,7 +16,7 @@ use super::guarded::Guarded;
 use super::handle::{QueueHandle, expiration_ms};
 use super::placing::{Keep, Offer, Placement};
 use crate::model::{ConsumerId, Now, Position, SettlementOutcome, SharedMessage};
-use crate::store::journal::{Appender, BodyCrc, Lsn};
+use crate::store::journal::{Appender, BodyCrc, Lsn, SyncDemand};
 use crate::store::messages::MessageStore;
 use crate::store::queue_log::JournalEntry;
 use crate::store::record::Target;
@@ -34,8 +34,9 @@ pub struct Placed {
     pub accepted: u32,
     /// Whether a queue refused.
     pub is_refused: bool,
-    /// Whether it is durable only once the journal is synced up to the burst's end.
-    pub must_sync: bool,
+    /// If the journal keeps it: how far it must have come, up to the burst's end, before the publish is complete. The strictest
+    /// of the queues decides.
+    pub must_keep: Option<SyncDemand>,
 }
 
 /// A queue under its lock.
@@ -52,6 +53,8 @@ struct Open<'q> {
 /// Queues under their locks, until [`Burst::finish`].
 pub struct Burst<'q> {
     store: &'q MessageStore,
+    /// Of queues whose policies say nothing.
+    default_demand: SyncDemand,
     queues: SmallVec<[Open<'q>; 1]>,
     /// The journal's input. Held from the beginning to the end when all that the burst writes must land in one frame, else
     /// for a few messages at a time.
@@ -87,6 +90,7 @@ impl<'q> Burst<'q> {
         debug_assert!(queues.is_sorted_by(|a, b| a.handle.id() < b.handle.id()));
         Self {
             store,
+            default_demand: store.journal().default_demand(),
             queues,
             appender: None,
             is_atomic: false,
@@ -155,13 +159,16 @@ impl<'q> Burst<'q> {
                         deadline_ms: placement.deadline.0,
                         is_transient: placement.keep == Keep::Page,
                     });
-                    placed.must_sync |= placement.keep == Keep::Journal;
+                    if placement.keep == Keep::Journal {
+                        let demand = state.settings.sync.unwrap_or(self.default_demand);
+                        placed.must_keep = placed.must_keep.max(Some(demand));
+                    }
                 }
             }
         }
         if !self.targets.is_empty() {
             let body_crc = body_crc.unwrap_or_else(|| BodyCrc::of(message));
-            self.record(message, body_crc, placed.must_sync);
+            self.record(message, body_crc, placed.must_keep);
         }
         placed.accepted = self.places.len() as u32;
         let is_alone = self.queues.len() == 1;
@@ -184,17 +191,21 @@ impl<'q> Burst<'q> {
     }
 
     /// Writes the record of a message and notes where it lies.
-    fn record(&mut self, message: &SharedMessage, body_crc: BodyCrc, must_sync: bool) {
+    fn record(
+        &mut self,
+        message: &SharedMessage,
+        body_crc: BodyCrc,
+        must_keep: Option<SyncDemand>,
+    ) {
         let store = self.store;
         let appender = self
             .appender
             .get_or_insert_with(|| store.journal().append());
-        let appended = if must_sync {
-            appender.message(message, body_crc, &self.targets)
-        } else {
-            appender.transient(message, body_crc, &self.targets)
+        let appended = match must_keep {
+            Some(demand) => appender.message_asking(message, body_crc, &self.targets, demand),
+            None => appender.transient(message, body_crc, &self.targets),
         };
-        if must_sync {
+        if must_keep.is_some() {
             self.end = appender.end();
         }
         self.held_messages += 1;
@@ -247,6 +258,12 @@ impl<'q> Burst<'q> {
         {
             open.settled.push((position, body_bytes));
         }
+    }
+
+    /// What the confirms of the queue at `index` wait for, if a policy says so.
+    pub fn sync(&self, index: usize) -> Option<SyncDemand> {
+        let state = self.queues[index].guard.state.as_ref()?;
+        state.settings.sync
     }
 
     /// Ends the burst: what settlements made possible, settlements into the journal, then the locks. Gives the place up to

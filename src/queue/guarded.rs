@@ -4,9 +4,11 @@
 //! that nobody sees a message whose record is not in the journal's input, and no settlement precedes its message there.
 //! Why the state decided so, and where the bytes lie, is not known here.
 
+use std::sync::Arc;
+
 use super::effects::Effects;
 use super::state::QueueState;
-use crate::model::{QueueId, WallMs};
+use crate::model::{AppliedPolicy, QueueId, WallMs};
 use crate::store::journal::Appender;
 use crate::store::messages::MessageStore;
 use crate::store::queue_log::QueueLog;
@@ -16,6 +18,8 @@ pub(super) struct Guarded {
     /// `None` once the queue is deleted.
     pub(super) state: Option<QueueState>,
     pub(super) log: QueueLog,
+    /// Which policies hold for it.
+    pub(super) policy: Option<Arc<AppliedPolicy>>,
     /// The earliest deadline that was reported and has not come, so that a queue whose deadlines come
     /// and go does not fill the node's timers.
     pub(super) armed_ms: WallMs,

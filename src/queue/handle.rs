@@ -20,13 +20,14 @@ use super::giving::{AskedGet, GetOutcome};
 use super::guarded::{Guarded, Section};
 use super::kind::QueueKind;
 use super::loading::{Load, LoadedBlock, LoadedMessage, Recovered, RecoveredLane};
-use super::settings::{PolicySettings, QueueSettings};
+use super::settings::{QueuePolicy, QueueSettings};
 use super::state::{ConsumeRefusal, GetRefusal, QueueSnapshot, QueueState};
 use crate::model::{
-    ChannelNumber, ConnectionId, ConsumerId, Message, Name, Now, Position, QueueCounts, QueueId,
-    Refusal, SettlementOutcome, WallMs, resource,
+    AppliedPolicy, ChannelNumber, ConnectionId, ConsumerId, Message, Name, Now, Position,
+    QueueCounts, QueueId, Refusal, SettlementOutcome, WallMs, resource,
 };
 use crate::protocol::FieldTable;
+use crate::store::journal::SyncDemand;
 use crate::store::messages::{LogOwner, MessageStore, ReadBlock};
 use crate::store::queue_log::{Plan, QueueLog};
 
@@ -111,7 +112,7 @@ impl QueueHandle {
     /// A queue, with what recovery found of it. An `x-expires` starts to run: the deadline is in `fx`.
     pub fn new(
         declaration: QueueDeclaration,
-        policy: &PolicySettings,
+        policy: &QueuePolicy,
         keeping: Keeping,
         now: Now,
         fx: &mut Effects,
@@ -121,7 +122,7 @@ impl QueueHandle {
             Arc::clone(&declaration.name),
             Arc::clone(&declaration.vhost),
             &declaration.settings,
-            policy,
+            &policy.settings,
             declaration.auto_delete,
             declaration.durable,
             keeping.budget,
@@ -142,6 +143,7 @@ impl QueueHandle {
             guarded: Mutex::new(Guarded {
                 state: Some(state),
                 log,
+                policy: policy.applied.clone(),
                 armed_ms: WallMs::MAX,
             }),
         }));
@@ -430,18 +432,42 @@ impl QueueHandle {
         })
     }
 
-    /// Its policy changed.
+    /// Its policies are these now. `false` if they were before, and nothing has changed.
     ///
     /// # Errors
     /// The queue is gone.
     pub fn reconfigure(
         &self,
-        policy: &PolicySettings,
+        policy: &QueuePolicy,
         now: Now,
         fx: &mut Effects,
-    ) -> Result<(), Gone> {
+    ) -> Result<bool, Gone> {
+        fx.begin_section();
+        let mut guarded = self.lock();
+        let Guarded {
+            state,
+            policy: current,
+            ..
+        } = &mut *guarded;
+        let state = state.as_mut().ok_or(Gone)?;
+        if *current == policy.applied {
+            return Ok(false);
+        }
+        current.clone_from(&policy.applied);
         let settings = &self.0.declaration.settings;
-        self.with(fx, |state, fx| state.reconfigure(settings, policy, now, fx))
+        state.reconfigure(settings, &policy.settings, now, fx);
+        self.end_section(&mut guarded, fx);
+        Ok(true)
+    }
+
+    /// The policies that hold for it; `None` if there are none, or it is gone.
+    pub fn policy(&self) -> Option<Arc<AppliedPolicy>> {
+        self.lock().policy.clone()
+    }
+
+    /// What its confirms wait for, if a policy says so.
+    pub fn sync(&self) -> Option<SyncDemand> {
+        self.see(|state| state.settings.sync).ok().flatten()
     }
 
     /// A deadline has come. The next one is in `fx` if there is one.

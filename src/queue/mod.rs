@@ -58,7 +58,7 @@ pub use kind::QueueKind;
 pub use loading::{Load, LoadedBlock, LoadedMessage, Recovered, RecoveredLane};
 pub use placing::{Keep, Offer, Placement};
 pub use settings::{
-    DeadLetterStrategy, EffectiveSettings, Overflow, PolicySettings, QueueSettings,
+    DeadLetterStrategy, EffectiveSettings, Overflow, PolicySettings, QueuePolicy, QueueSettings,
 };
 pub use state::{QueueSnapshot, QueueState};
 

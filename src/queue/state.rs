@@ -94,6 +94,8 @@ pub struct QueueState {
     pub(super) last_use_ms: WallMs,
     /// The log could not be read: nothing is asked of it before this time.
     pub(super) load_again_ms: Option<WallMs>,
+    /// More heads are to be dropped than the lock may be held for.
+    pub(super) has_more_overflow: bool,
     /// It asked to be deleted, and asks no second time.
     pub(super) is_ending: bool,
 }
@@ -131,6 +133,7 @@ impl QueueState {
             sequences: Sequences::default(),
             last_use_ms: now.wall_ms,
             load_again_ms: None,
+            has_more_overflow: false,
             is_ending: false,
             settings: effective,
         }

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -137,6 +137,10 @@ impl Task {
             Arc::clone(&shared.broker),
             ConnectionOrigin {
                 peer,
+                // A socket that is gone already has none.
+                local: stream
+                    .local_addr()
+                    .unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()),
                 replies: Arc::clone(&link) as _,
                 control: Arc::clone(&link) as _,
                 inbox: Arc::clone(&inbox),

@@ -343,6 +343,7 @@ pub fn store_options(settings: &Settings) -> Options {
                 config::Sync::Interval => SyncMode::Interval(interval),
                 config::Sync::Never => SyncMode::Never,
             },
+            sync_interval: interval,
             ..JournalOptions::default()
         },
         ..Options::default()

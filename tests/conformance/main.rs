@@ -8,6 +8,7 @@
 
 mod support;
 
+mod administration;
 mod alarms;
 mod bindings;
 mod channels;
@@ -29,6 +30,7 @@ mod limits;
 mod max_length;
 mod nowait;
 mod permissions;
+mod policies;
 mod publishing;
 mod qos;
 mod queue_arguments;

@@ -36,15 +36,18 @@ impl ChannelContext {
 impl ConnectionExecutor {
     pub(super) fn open_channel(&mut self, channel: ChannelNumber) -> Result<Execution, Refusal> {
         if let Some(user) = &self.user {
-            if let Some(limit) = user.limits.channels_max()
-                && self.broker.registry.channels_of_user(&user.name) >= limit
+            let limit = self.user_limits().channels_max();
+            if !self
+                .broker
+                .registry
+                .open_channel(self.id, &user.name, limit)
             {
                 return Err(Refusal::not_allowed(format!(
-                    "number of channels opened for user '{}' has reached the maximum allowed user limit of {limit}",
-                    user.name
+                    "number of channels opened for user '{}' has reached the maximum allowed user limit of {}",
+                    user.name,
+                    limit.unwrap_or_default()
                 )));
             }
-            self.broker.registry.channel_opened(self.id, &user.name);
         }
         let context = ChannelContext {
             prefetch: u32::from(
@@ -84,7 +87,7 @@ impl ConnectionExecutor {
         self.flush_gathered();
         self.carry_out();
         // Another channel of this number must not be told of what this one published.
-        self.unsynced.retain(|(_, late)| late.channel != channel);
+        self.unkept.forget(channel);
         self.completions.retain(|late| late.channel != channel);
     }
 

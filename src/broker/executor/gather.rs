@@ -1,6 +1,5 @@
 //! Publishes and settlements of a burst, by queue, until they are flushed.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::task::Waker;
 
@@ -10,7 +9,7 @@ use crate::model::{
     PublishOutcome, QueueId, Settlement, SettlementOutcome, SharedMessage,
 };
 use crate::queue::{Burst, Effects, Placed, QueueHandle};
-use crate::store::journal::{BodyCrc, Lsn};
+use crate::store::journal::{BodyCrc, Lsn, SyncDemand};
 use crate::store::messages::MessageStore;
 
 /// Places whose allocation is kept for the next burst.
@@ -35,8 +34,8 @@ struct Confirmable {
     channel: ChannelNumber,
     sequence: ConfirmSequence,
     outcome: PublishOutcome,
-    /// It is complete once the journal is synced.
-    must_sync: bool,
+    /// It is complete once the journal has come so far.
+    must_keep: Option<SyncDemand>,
 }
 
 /// A publish of this burst.
@@ -90,7 +89,7 @@ impl Gathered {
                 channel,
                 sequence,
                 outcome: PublishOutcome::Accepted,
-                must_sync: false,
+                must_keep: None,
             });
             (self.confirmables.len() - 1) as u32
         });
@@ -246,7 +245,7 @@ impl Gathered {
 fn conclude(confirmables: &mut [Confirmable], confirmable: Option<u32>, placed: Placed) {
     if let Some(index) = confirmable {
         let confirmable = &mut confirmables[index as usize];
-        confirmable.must_sync |= placed.must_sync;
+        confirmable.must_keep = confirmable.must_keep.max(placed.must_keep);
         if placed.is_refused {
             confirmable.outcome = PublishOutcome::Rejected;
         }
@@ -271,10 +270,11 @@ impl ConnectionExecutor {
                 sequence: confirmable.sequence,
                 outcome: confirmable.outcome,
             };
-            if confirmable.must_sync && confirmable.outcome == PublishOutcome::Accepted {
-                self.unsynced.push_back((end, completion));
-            } else {
-                self.completions.push_back(completion);
+            match confirmable.must_keep {
+                Some(demand) if confirmable.outcome == PublishOutcome::Accepted => {
+                    self.unkept.push(demand, end, completion);
+                }
+                _ => self.completions.push_back(completion),
             }
         }
         self.gathered = gathered;
@@ -294,8 +294,8 @@ impl ConnectionExecutor {
     }
 
     /// The publishes and settlements of a transaction, which a crash leaves whole or not there at all. Gives the place in
-    /// the journal up to which it must be synced, if anything of it is durable.
-    pub(super) fn flush_transaction(&mut self) -> Option<Lsn> {
+    /// the journal up to which it must be kept, and how, if anything of it is durable.
+    pub(super) fn flush_transaction(&mut self) -> Option<(Lsn, SyncDemand)> {
         let mut gathered = std::mem::take(&mut self.gathered);
         let settlements = gathered.take_settlements();
         for (id, _) in &settlements {
@@ -324,54 +324,41 @@ impl ConnectionExecutor {
                 burst.settle(index, entry, self.now, fx);
             }
         }
-        let is_durable = by_id.iter().any(|queue| queue.declaration().durable);
+        let default_demand = store.journal().default_demand();
+        let durable = by_id
+            .iter()
+            .enumerate()
+            .filter(|(_, queue)| queue.declaration().durable);
+        let demand = durable
+            .map(|(index, _)| burst.sync(index).unwrap_or(default_demand))
+            .max();
         let end = burst.finish(self.now, fx);
         gathered.clear_publishes();
         self.gathered = gathered;
         self.carry_out();
-        is_durable.then_some(end)
+        demand.map(|demand| (end, demand))
     }
 
-    /// Publishes whose records were synced since the last call are complete; after a failure of the journal the others
+    /// Publishes whose records were kept since the last call are complete; after a failure of the journal the others
     /// are refused. `true` if there are any. `waker` is woken when there may be more.
     pub fn poll_synced(&mut self, waker: &Waker) -> bool {
-        if self.unsynced.is_empty() {
+        if self.unkept.is_empty() {
             return false;
         }
         let before = self.completions.len();
-        self.take_synced();
-        if !self.unsynced.is_empty() {
-            self.broker.messages.journal().wake_after_sync(waker);
-            // It may have been synced before the waker was there.
-            self.take_synced();
+        let journal = self.broker.messages.journal();
+        self.unkept.take_kept(journal, &mut self.completions);
+        if !self.unkept.is_empty() {
+            journal.wake_after_sync(waker);
+            // It may have been kept before the waker was there.
+            self.unkept.take_kept(journal, &mut self.completions);
         }
         self.completions.len() > before
     }
 
-    /// Whether publishes wait for the journal to be synced.
+    /// Whether publishes wait for the journal.
     pub fn has_unsynced(&self) -> bool {
-        !self.unsynced.is_empty()
-    }
-
-    fn take_synced(&mut self) {
-        let journal = self.broker.messages.journal();
-        let confirmable = journal.confirmable();
-        while let Some((end, completion)) = self.unsynced.front()
-            && *end <= confirmable
-        {
-            self.completions.push_back(*completion);
-            self.unsynced.pop_front();
-        }
-        if journal.failure().is_some() {
-            self.completions
-                .extend(self.unsynced.drain(..).map(|(_, completion)| Completion {
-                    outcome: PublishOutcome::Rejected,
-                    ..completion
-                }));
-        }
-        if self.unsynced.is_empty() && self.unsynced.capacity() > SPARE_PLACES_MAX {
-            self.unsynced = VecDeque::new();
-        }
+        !self.unkept.is_empty()
     }
 
     /// Whether checkpoints are so far behind that no more publishes should be read. Nobody is woken when that ends: look again.

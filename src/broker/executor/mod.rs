@@ -9,6 +9,7 @@ mod commands;
 mod gather;
 mod known;
 mod publish;
+mod unkept;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -19,18 +20,18 @@ use super::courier::Courier;
 use super::registry::{ConnectionControl, ConnectionEntry};
 use super::topology::Unstored;
 use super::{Broker, Vhost};
-use crate::auth::{Access, User};
+use crate::auth::{Access, User, UserLimits};
 use crate::model::{
     ChannelNumber, Command, Completion, ConnectionId, ConsumerId, Execution, Executor, Now,
     Publish, Refusal, Reply, Routing, Settlement, StagedPublish,
 };
 use crate::queue::Inbox;
 use crate::routing::{RouteCache, Router};
-use crate::store::journal::Lsn;
 use channels::ChannelContext;
 use gather::Gathered;
 use known::KnownQueues;
 use publish::CachedRoute;
+use unkept::Unkept;
 
 /// Where answers go that come later than their command, from the definition store's thread.
 pub trait ReplySink: Send + Sync {
@@ -43,6 +44,8 @@ pub trait ReplySink: Send + Sync {
 pub struct ConnectionOrigin {
     /// The client's address.
     pub peer: SocketAddr,
+    /// The address of ours that it has connected to.
+    pub local: SocketAddr,
     /// Where late answers go.
     pub replies: Arc<dyn ReplySink>,
     /// How the connection is closed from outside.
@@ -85,8 +88,8 @@ pub struct ConnectionExecutor {
     router: Router,
     gathered: Gathered,
     completions: VecDeque<Completion>,
-    /// Publishes that every queue has, and the place up to which the journal must be synced before they are complete.
-    unsynced: VecDeque<(Lsn, Completion)>,
+    /// Publishes that every queue has, and that wait for the journal.
+    unkept: Unkept,
     /// Whether it published: it is held up when the journal cannot keep pace.
     has_published: bool,
     courier: Courier,
@@ -101,6 +104,7 @@ impl ConnectionExecutor {
             id,
             ConnectionEntry {
                 peer: origin.peer,
+                local: origin.local,
                 user: None,
                 vhost: None,
                 channels: 0,
@@ -122,7 +126,7 @@ impl ConnectionExecutor {
             router: Router::default(),
             gathered: Gathered::default(),
             completions: VecDeque::new(),
-            unsynced: VecDeque::new(),
+            unkept: Unkept::default(),
             has_published: false,
             courier: Courier::default(),
             is_closed: false,
@@ -208,6 +212,14 @@ impl ConnectionExecutor {
         self.opened
             .as_mut()
             .ok_or_else(|| Refusal::internal_error("no virtual host is open on this connection"))
+    }
+
+    /// The user's limits as they are now, which may have changed since he logged in.
+    fn user_limits(&self) -> UserLimits {
+        let user = self.user.as_ref();
+        user.and_then(|user| self.broker.directory.user(&user.name))
+            .map(|user| user.limits)
+            .unwrap_or_default()
     }
 
     fn vhost(&self) -> Result<Arc<Vhost>, Refusal> {
