@@ -163,6 +163,11 @@ impl Directory {
         self.log_in("password", user, password, peer_is_loopback)
     }
 
+    /// Whether a user may come from loopback addresses alone.
+    pub fn is_loopback_only(&self, user: &str) -> bool {
+        self.settings.loopback_users.iter().any(|name| name == user)
+    }
+
     fn log_in(
         &self,
         mechanism: &str,
@@ -192,7 +197,7 @@ impl Directory {
         };
         match user {
             Some(user) if is_right => {
-                if !peer_is_loopback && self.settings.loopback_users.iter().any(|u| u == name) {
+                if !peer_is_loopback && self.is_loopback_only(name) {
                     return refuse(format!("user '{name}' can only connect via localhost"));
                 }
                 Ok(user)

@@ -14,6 +14,9 @@
 //! 5. an inbox's lock (inside [`crate::queue::Inbox`]), a channel's window, the timers' entries, the maps, parameters, a host's
 //!    policies and settings
 //!
+//! The sampler's own state (`stats::sampler`) is locked before all of these, by ticks alone. The list of what counted something, the
+//! histories and the listeners of events are locked last, each by itself.
+//!
 //! A lock is only taken while holding those above it, never two of the same kind but queues'. A guard of a map is
 //! dropped before a lock above it is taken. Nothing awaits or reads a file under one, and nothing waits for the
 //! store but a declare that finds all reserved queue ids taken (`DefinitionStore::allocate_queue_id`). Changes
@@ -24,12 +27,17 @@ pub mod admin;
 mod alarms;
 mod clock;
 mod courier;
+mod direct;
+pub mod events;
 mod executor;
+mod listing;
 mod loader;
 pub mod policies;
 pub mod registry;
 mod reply_to;
+pub mod snapshots;
 mod start;
+pub mod stats;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -46,9 +54,11 @@ use parking_lot::RwLock;
 
 pub use alarms::{AlarmReading, Alarms};
 pub use clock::Clock;
+pub use direct::{DirectConnection, Published};
 pub use executor::{ConnectionExecutor, ConnectionOrigin, ReplySink};
+pub use listing::BindingRow;
 pub use start::{FirstBoot, StartError, StartReport};
-pub use vhost::{Vhost, VhostLimits};
+pub use vhost::{ExchangeCell, Vhost, VhostLimits};
 
 use crate::auth::Directory;
 use crate::model::{ConnectionId, ConsumerId, Name, Now, QueueId, WallMs};
@@ -58,9 +68,11 @@ use crate::store::definitions::{Change, DefinitionStore};
 use crate::store::messages::MessageStore;
 use admin::Administration;
 use courier::Courier;
+use events::Events;
 use loader::Loader;
 use registry::Registry;
 use reply_to::ReplyConsumers;
+use stats::Stats;
 use timers::Timers;
 
 /// Queues handled by the timer task before it lets others run.
@@ -86,6 +98,8 @@ pub struct BrokerSettings {
     pub cache_bytes_max: u64,
     /// Deliveries without acknowledgement for consumers of channels that set no `basic.qos`; `None` is no limit.
     pub default_consumer_prefetch: Option<u16>,
+    /// Bytes of memory that the histories of statistics may take.
+    pub stats_bytes_max: u64,
 }
 
 /// One node's broker.
@@ -107,6 +121,8 @@ pub struct Broker {
     registry: Registry,
     timers: Timers,
     clock: Clock,
+    stats: Arc<Stats>,
+    events: Events,
     connection_last: AtomicU64,
     consumer_last: AtomicU64,
 }
@@ -133,6 +149,7 @@ impl Broker {
 
     /// Puts other settings to use for whatever comes next.
     pub fn reconfigure(&self, settings: BrokerSettings) {
+        self.stats.set_bytes_max(settings.stats_bytes_max);
         *self.settings.write() = Arc::new(settings);
     }
 
@@ -143,6 +160,16 @@ impl Broker {
 
     fn settings(&self) -> Arc<BrokerSettings> {
         Arc::clone(&self.settings.read())
+    }
+
+    /// What the node counts.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// What happens, for those who listen.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Users and permissions.
@@ -240,6 +267,7 @@ impl Broker {
         Keeping {
             store: Arc::clone(&self.messages),
             budget: Arc::clone(&self.budget),
+            interval: Arc::clone(self.stats.touched.interval()),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
+use super::stats::ConnectionStats;
 use crate::model::{ConnectionId, Name, Refusal};
 
 /// Room for so many connections is kept when they leave.
@@ -33,6 +34,8 @@ pub struct ConnectionEntry {
     pub vhost: Option<Name>,
     /// Channels open now.
     pub channels: u32,
+    /// What it counts and is.
+    pub stats: Arc<ConnectionStats>,
     /// Its task.
     pub control: Arc<dyn ConnectionControl>,
 }
@@ -209,6 +212,21 @@ impl Registry {
         self.connections.len()
     }
 
+    /// Every connection, handshakes included, for readers.
+    pub fn stats(&self) -> Vec<Arc<ConnectionStats>> {
+        self.connections
+            .iter()
+            .map(|entry| Arc::clone(&entry.stats))
+            .collect()
+    }
+
+    /// A connection, for readers.
+    pub fn stats_of(&self, id: ConnectionId) -> Option<Arc<ConnectionStats>> {
+        self.connections
+            .get(&id)
+            .map(|entry| Arc::clone(&entry.stats))
+    }
+
     /// Open connections of a user.
     pub fn connections_of_user(&self, user: &str) -> u64 {
         count(&self.connections_of_user, user)
@@ -291,6 +309,11 @@ mod tests {
                     user: None,
                     vhost: None,
                     channels: 0,
+                    stats: ConnectionStats::new(
+                        ConnectionId(number),
+                        ([127, 0, 0, 1], 5672).into(),
+                        None,
+                    ),
                     control: Arc::new(Nobody),
                 },
             );

@@ -12,10 +12,12 @@ use thiserror::Error;
 
 use super::admin::{Administration, Parameters};
 use super::courier::Courier;
+use super::events::Events;
 use super::loader::Loader;
 use super::policies::{self, OPERATOR_COMPONENT, PolicyKind, PolicySet, tell_of_sync};
 use super::registry::Registry;
 use super::reply_to::ReplyConsumers;
+use super::stats::Stats;
 use super::timers::Timers;
 use super::topology::exchange_from_stored;
 use super::{Alarms, Broker, BrokerSettings, Clock, Vhost, VhostLimits};
@@ -116,8 +118,11 @@ impl Broker {
             loaded.definitions.parameters.iter().cloned(),
             std::mem::take(&mut loaded.definitions.global_parameters),
         );
+        let clock = Clock::default();
         let broker = Arc::new(Self {
             budget: HotBudget::new(settings.cache_bytes_max),
+            stats: Arc::new(Stats::new(settings.stats_bytes_max, clock.now().wall_ms)),
+            events: Events::default(),
             settings: RwLock::new(Arc::new(settings)),
             alarms: Alarms::default(),
             directory,
@@ -131,7 +136,7 @@ impl Broker {
             reply_consumers: ReplyConsumers::default(),
             registry: Registry::default(),
             timers: Timers::default(),
-            clock: Clock::default(),
+            clock,
             connection_last: AtomicU64::new(0),
             consumer_last: AtomicU64::new(0),
         });

@@ -51,6 +51,7 @@ fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
         default_queue_kind: QueueKind::Classic,
         default_consumer_prefetch: None,
         cache_bytes_max: 32 * 1024 * 1024,
+        stats_bytes_max: 64 * 1024 * 1024,
     };
     let first_boot = FirstBoot {
         user: "guest".to_owned(),

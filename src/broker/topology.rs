@@ -9,7 +9,9 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 
 use super::Broker;
+use super::events::EventKind;
 use super::policies::Object;
+use super::stats::Key;
 use super::vhost::Vhost;
 use crate::model::{ConnectionId, Name, Now, QueueCounts, QueueId, Refusal, resource};
 use crate::protocol::FieldTable;
@@ -145,6 +147,7 @@ impl Broker {
                 auto_delete: request.auto_delete,
                 arguments: &request.arguments,
             })?;
+            self.stats.churn.queues_declared.add(1);
             return Ok(QueueDeclared {
                 counts: handle.touch(now, effects).unwrap_or_default(),
                 unstored: unchanged(topology, handle.declaration().durable),
@@ -187,6 +190,13 @@ impl Broker {
         } else {
             Vec::new()
         };
+        self.stats.churn.queues_declared.add(1);
+        self.stats.churn.queues_created.add(1);
+        self.tell(
+            EventKind::QueueCreated,
+            Some(&vhost.name),
+            &declaration.name,
+        );
         Ok(QueueDeclared {
             handle: self.add_queue(vhost, declaration, now, effects),
             counts: QueueCounts::default(),
@@ -286,6 +296,11 @@ impl Broker {
             .remove_if(handle.name(), |_, found| found.id() == handle.id());
         self.queues.remove(&handle.id());
         self.timers.forget(handle.id());
+        self.stats.churn.queues_deleted.add(1);
+        self.tell(EventKind::QueueDeleted, Some(&vhost.name), handle.name());
+        self.stats
+            .touched
+            .touch_queues(std::iter::once((handle.id(), false)));
         let mut changes = Vec::new();
         if handle.declaration().durable {
             changes.push(Change::Delete(DefinitionKey::Queue {
@@ -339,6 +354,8 @@ impl Broker {
             let Some((_, cell)) = vhost.exchanges.remove(&name) else {
                 continue;
             };
+            self.stats.forget(Key::Exchange(cell.stats().id));
+            self.tell(EventKind::ExchangeDeleted, Some(&vhost.name), &name);
             let (bindings, durable) =
                 cell.write(|exchange| (exchange.retire(), exchange.definition().durable));
             let itself = Destination::Exchange(Arc::clone(&name));
@@ -425,6 +442,11 @@ impl Broker {
         } else {
             Vec::new()
         };
+        self.tell(
+            EventKind::ExchangeCreated,
+            Some(&vhost.name),
+            &definition.name,
+        );
         vhost.add_exchange(definition);
         Ok(unstored(topology, changes))
     }
@@ -492,6 +514,11 @@ impl Broker {
             return Ok(unchanged(topology, durable && source_durable));
         }
         topology.add(&destination, &request.source);
+        self.tell(
+            EventKind::BindingCreated,
+            Some(&vhost.name),
+            &request.source,
+        );
         let mut changes = Vec::new();
         if durable && source_durable {
             changes.push(Change::Put(

@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::policies::{PolicySet, apply_to_exchange};
+use super::stats::{ExchangeStats, VhostStats};
 use crate::model::{AppliedPolicy, Name, QueueId, Refusal};
 use crate::protocol::FieldTable;
 use crate::queue::{QueueHandle, QueueKind};
@@ -21,6 +22,7 @@ use crate::store::definitions as stored;
 
 /// An exchange behind its short lock. The lock's order stands in `broker/mod.rs`.
 pub struct ExchangeCell {
+    stats: Arc<ExchangeStats>,
     exchange: RwLock<Exchange>,
     /// Which policies hold for it.
     policy: RwLock<Option<Arc<AppliedPolicy>>>,
@@ -30,9 +32,15 @@ impl ExchangeCell {
     /// Wraps an exchange.
     pub fn new(definition: ExchangeDefinition) -> Arc<Self> {
         Arc::new(Self {
+            stats: Arc::default(),
             exchange: RwLock::new(Exchange::new(definition)),
             policy: RwLock::default(),
         })
+    }
+
+    /// What it counts.
+    pub fn stats(&self) -> &Arc<ExchangeStats> {
+        &self.stats
     }
 
     /// Looks at it.
@@ -97,6 +105,8 @@ pub struct Vhost {
     pub declarations: Epoch,
     /// Held by whatever declares, deletes, binds or unbinds; which exchanges bind to a destination.
     pub topology: Mutex<BindingsByDestination>,
+    /// What it counts.
+    pub stats: Arc<VhostStats>,
     settings: RwLock<VhostSettings>,
     policies: RwLock<Arc<PolicySet>>,
     is_gone: AtomicBool,
@@ -118,6 +128,7 @@ impl Vhost {
             queues: DashMap::new(),
             declarations: Epoch::default(),
             topology: Mutex::default(),
+            stats: Arc::default(),
             settings: RwLock::new(VhostSettings {
                 row: Arc::new(row),
                 limits,

@@ -11,10 +11,12 @@ pub mod equivalence;
 mod error;
 mod executor;
 mod id;
+mod kind;
 mod message;
 mod policy;
 mod resource;
 mod time;
+mod traffic;
 mod window;
 
 pub use command::{
@@ -28,8 +30,12 @@ pub use id::{
     ChannelNumber, ConfirmSequence, ConnectionId, ConsumerId, DeliveryTag, Name, NumberMap,
     Position, QueueId,
 };
+pub use kind::QueueKind;
 pub use message::{Message, SharedMessage};
 pub use policy::AppliedPolicy;
 pub use resource::resource;
 pub use time::{Now, WallMs};
+pub use traffic::{
+    ChannelInfo, ConnectionInfo, ConnectionProgress, ConnectionState, Handed, Traffic,
+};
 pub use window::ChannelWindow;

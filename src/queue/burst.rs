@@ -34,6 +34,8 @@ pub struct Placed {
     pub accepted: u32,
     /// Whether a queue refused.
     pub is_refused: bool,
+    /// Queues that have it in their logs.
+    pub logged: u32,
     /// If the journal keeps it: how far it must have come, up to the burst's end, before the publish is complete. The strictest
     /// of the queues decides.
     pub must_keep: Option<SyncDemand>,
@@ -171,6 +173,7 @@ impl<'q> Burst<'q> {
             self.record(message, body_crc, placed.must_keep);
         }
         placed.accepted = self.places.len() as u32;
+        placed.logged = self.targets.len() as u32;
         let is_alone = self.queues.len() == 1;
         // Dead letters leave in the order of the queues, whether these refused the message or dropped another for it.
         let mut refused = self.refused.drain(..).peekable();

@@ -23,6 +23,8 @@ pub(super) struct Guarded {
     /// The earliest deadline that was reported and has not come, so that a queue whose deadlines come
     /// and go does not fill the node's timers.
     pub(super) armed_ms: WallMs,
+    /// The interval in which the queue said last that it counted something; 0 for never.
+    pub(super) touched_in: u32,
 }
 
 /// What the end of a section must know of its queue.
@@ -31,6 +33,8 @@ pub(super) struct Section<'a> {
     pub(super) id: QueueId,
     /// Whether something of the queue outlives a restart, so that its settlements must be known then.
     pub(super) durable: bool,
+    /// The number of the present interval, see [`super::interval`].
+    pub(super) interval: u32,
     pub(super) store: &'a MessageStore,
 }
 
@@ -56,6 +60,10 @@ impl Guarded {
         }
         if let Some(state) = &mut self.state {
             state.settle_budget();
+        }
+        if self.touched_in != section.interval {
+            fx.touched.push((section.id, self.touched_in == 0));
+            self.touched_in = section.interval;
         }
         self.arm(section.id, fx);
     }

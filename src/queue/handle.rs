@@ -18,6 +18,7 @@ use super::effects::Effects;
 use super::entry::Deadline;
 use super::giving::{AskedGet, GetOutcome};
 use super::guarded::{Guarded, Section};
+use super::interval::Interval;
 use super::kind::QueueKind;
 use super::loading::{Load, LoadedBlock, LoadedMessage, Recovered, RecoveredLane};
 use super::settings::{QueuePolicy, QueueSettings};
@@ -59,6 +60,8 @@ pub struct Keeping {
     pub store: Arc<MessageStore>,
     /// What may be in memory.
     pub budget: Arc<HotBudget>,
+    /// When a queue says again that it counted something.
+    pub interval: Arc<Interval>,
 }
 
 /// The queue was deleted.
@@ -96,6 +99,7 @@ struct Shared {
     /// Set once the queue is deleted, for those who ask without the lock.
     is_gone: AtomicBool,
     store: Arc<MessageStore>,
+    interval: Arc<Interval>,
     guarded: Mutex<Guarded>,
 }
 
@@ -140,11 +144,13 @@ impl QueueHandle {
             declaration,
             is_gone: AtomicBool::new(false),
             store: keeping.store,
+            interval: keeping.interval,
             guarded: Mutex::new(Guarded {
                 state: Some(state),
                 log,
                 policy: policy.applied.clone(),
                 armed_ms: WallMs::MAX,
+                touched_in: 0,
             }),
         }));
         let owner: Weak<Shared> = Arc::downgrade(&handle.0);
@@ -191,6 +197,7 @@ impl QueueHandle {
         Section {
             id: self.id(),
             durable: self.declaration().durable,
+            interval: self.0.interval.number(),
             store,
         }
     }
@@ -497,6 +504,29 @@ impl QueueHandle {
     /// The queue is gone.
     pub fn snapshot(&self) -> Result<QueueSnapshot, Gone> {
         self.see(QueueState::snapshot)
+    }
+
+    /// What the API shows of the queue, with the number of messages that its log has.
+    ///
+    /// # Errors
+    /// The queue is gone.
+    pub fn report(&self) -> Result<(QueueSnapshot, u64), Gone> {
+        let guarded = self.lock();
+        let snapshot = guarded
+            .state
+            .as_ref()
+            .map(QueueState::snapshot)
+            .ok_or(Gone)?;
+        let figures = guarded.log.figures();
+        Ok((
+            snapshot,
+            figures.journal_messages + figures.segment_messages,
+        ))
+    }
+
+    /// How long consumers that say nothing of it may keep a delivery, in milliseconds.
+    pub fn consumer_timeout_ms(&self) -> Option<u64> {
+        self.see(QueueState::consumer_timeout_ms).ok().flatten()
     }
 
     /// What the API shows of its consumers, in the order of registration.

@@ -48,6 +48,11 @@ impl UnsettledTable {
         self.table.len() as u64 + self.cold.messages
     }
 
+    /// How many of them stand in the table, which those in memory do.
+    pub fn messages_in_memory(&self) -> u64 {
+        self.table.len() as u64
+    }
+
     /// Bytes of their bodies.
     pub fn body_bytes(&self) -> u64 {
         self.body_bytes

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::super::Vhost;
 use super::super::registry::OpenLimits;
 use super::super::reply_to::{REPLY_TO, ReplyConsumer, ReplyConsumers};
+use super::super::stats::Protocol;
 use super::super::topology::{BindingRequest, QueueRequest, not_found};
 use super::publish::not_stored;
 use super::{ConnectionExecutor, Opened};
@@ -236,9 +237,11 @@ impl ConnectionExecutor {
             Ok(user) => {
                 let name = Arc::clone(&user.name);
                 self.user = Some(user);
+                self.broker.stats.auth.succeeded(Protocol::Amqp091);
                 Ok(Execution::done(Reply::Authenticated { user: name }))
             }
             Err(failure) => {
+                self.broker.stats.auth.failed(Protocol::Amqp091);
                 tracing::warn!(
                     target: "haremq::auth",
                     peer = %self.origin.peer,
@@ -283,6 +286,7 @@ impl ConnectionExecutor {
         vhost.check_there()?;
         self.broker.directory.access(&user.name, &vhost.name)?;
         self.opened = Some(Opened { vhost, access });
+        self.broker.stats.churn.connections_created.add(1);
         Ok(Execution::done(Reply::Done))
     }
 
@@ -564,6 +568,7 @@ impl ConnectionExecutor {
         let added = handle.add_consumer(
             NewConsumer {
                 id: consumer,
+                connection: self.id,
                 channel,
                 tag: Arc::clone(&consumer_tag),
                 no_ack,
@@ -649,6 +654,9 @@ impl ConnectionExecutor {
         no_ack: bool,
     ) -> Result<Execution, Refusal> {
         let handle = self.readable_queue(queue)?;
+        if let Some(context) = self.channels.get_mut(&channel) {
+            context.last_get = handle.kind();
+        }
         let asked = AskedGet {
             connection: self.id,
             channel,

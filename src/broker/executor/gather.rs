@@ -67,6 +67,8 @@ pub(super) struct Gathered {
     settlements_of_queue: NumberMap<QueueId, usize>,
     /// Settlements in all queues.
     settlement_count: usize,
+    /// Messages that queues wrote to their logs since [`Gathered::take_logged`].
+    logged: u64,
     /// Whether a queue rejected a publish since [`Gathered::take_rejection`].
     has_rejection: bool,
 }
@@ -135,6 +137,11 @@ impl Gathered {
         std::mem::take(&mut self.has_rejection)
     }
 
+    /// Messages that queues wrote to their logs since the last call.
+    pub(super) fn take_logged(&mut self) -> u64 {
+        std::mem::take(&mut self.logged)
+    }
+
     /// Notes a settlement.
     pub(super) fn settle(&mut self, settlement: &Settlement) {
         let queue = settlement.delivery.queue;
@@ -182,6 +189,7 @@ impl Gathered {
                 let publish = &self.publishes[*index as usize];
                 let placed = burst.publish(&publish.message, publish.body_crc, [0], now, fx);
                 self.has_rejection |= placed.is_refused;
+                self.logged += u64::from(placed.logged);
                 conclude(&mut self.confirmables, publish.confirmable, placed);
             }
             end = end.max(burst.finish(now, fx));
@@ -206,6 +214,7 @@ impl Gathered {
             let ranks = targets.iter().map(|place| rank[*place as usize]);
             let placed = burst.publish(&publish.message, publish.body_crc, ranks, now, fx);
             self.has_rejection |= placed.is_refused;
+            self.logged += u64::from(placed.logged);
             conclude(&mut self.confirmables, publish.confirmable, placed);
         }
         burst.finish(now, fx)
@@ -277,6 +286,7 @@ impl ConnectionExecutor {
                 _ => self.completions.push_back(completion),
             }
         }
+        self.counting.logged(gathered.take_logged());
         self.gathered = gathered;
         self.carry_out();
     }
@@ -287,6 +297,8 @@ impl ConnectionExecutor {
         let Some(handle) = known.or_else(|| self.broker.queue(id)) else {
             return;
         };
+        let outcomes = entries.iter().map(|(_, _, outcome)| outcome);
+        self.counting.settled(handle.kind(), outcomes);
         let settled = handle.settle_batch(entries, self.now, &mut self.courier.effects);
         if settled.is_err() {
             self.queues.remove(id);
@@ -298,8 +310,10 @@ impl ConnectionExecutor {
     pub(super) fn flush_transaction(&mut self) -> Option<(Lsn, SyncDemand)> {
         let mut gathered = std::mem::take(&mut self.gathered);
         let settlements = gathered.take_settlements();
-        for (id, _) in &settlements {
+        for (id, entries) in &settlements {
             if let Some(handle) = self.queues.get(*id) {
+                let outcomes = entries.iter().map(|(_, _, outcome)| outcome);
+                self.counting.settled(handle.kind(), outcomes);
                 gathered.place(&handle.clone());
             }
         }
@@ -317,6 +331,7 @@ impl ConnectionExecutor {
                 .filter_map(|place| rank(gathered.queues[*place as usize].id()));
             let placed = burst.publish(&publish.message, publish.body_crc, ranks, self.now, fx);
             gathered.has_rejection |= placed.is_refused;
+            gathered.logged += u64::from(placed.logged);
         }
         for (id, entries) in settlements {
             let Some(index) = rank(id) else { continue };
@@ -334,6 +349,7 @@ impl ConnectionExecutor {
             .max();
         let end = burst.finish(self.now, fx);
         gathered.clear_publishes();
+        self.counting.logged(gathered.take_logged());
         self.gathered = gathered;
         self.carry_out();
         demand.map(|demand| (end, demand))

@@ -6,6 +6,7 @@
 
 mod channels;
 mod commands;
+mod counting;
 mod gather;
 mod known;
 mod publish;
@@ -18,16 +19,19 @@ use std::sync::Arc;
 
 use super::courier::Courier;
 use super::registry::{ConnectionControl, ConnectionEntry};
+use super::stats::ConnectionStats;
 use super::topology::Unstored;
 use super::{Broker, Vhost};
 use crate::auth::{Access, User, UserLimits};
 use crate::model::{
-    ChannelNumber, Command, Completion, ConnectionId, ConsumerId, Execution, Executor, Now,
-    Publish, Refusal, Reply, Routing, Settlement, StagedPublish,
+    ChannelInfo, ChannelNumber, Command, Completion, ConnectionId, ConnectionInfo,
+    ConnectionProgress, ConsumerId, Execution, Executor, Now, Publish, Refusal, Reply, Routing,
+    Settlement, StagedPublish, Traffic,
 };
 use crate::queue::Inbox;
 use crate::routing::{RouteCache, Router};
 use channels::ChannelContext;
+use counting::Counting;
 use gather::Gathered;
 use known::KnownQueues;
 use publish::CachedRoute;
@@ -94,27 +98,61 @@ pub struct ConnectionExecutor {
     has_published: bool,
     courier: Courier,
     is_closed: bool,
+    stats: Arc<ConnectionStats>,
+    counting: Counting,
 }
 
 impl ConnectionExecutor {
     /// An executor for a socket that was just accepted, entered in the registry.
     pub fn new(broker: Arc<Broker>, origin: ConnectionOrigin) -> Self {
-        let id = broker.next_connection_id();
-        broker.registry.insert(
-            id,
+        let executor = Self::unlisted(broker, origin);
+        executor.broker.registry.insert(
+            executor.id,
             ConnectionEntry {
-                peer: origin.peer,
-                local: origin.local,
+                peer: executor.origin.peer,
+                local: executor.origin.local,
                 user: None,
                 vhost: None,
                 channels: 0,
-                control: Arc::clone(&origin.control),
+                control: Arc::clone(&executor.origin.control),
+                stats: Arc::clone(&executor.stats),
             },
         );
+        executor
+    }
+
+    /// An executor for a user who is logged in, with an open channel; it stands in no list.
+    ///
+    /// # Errors
+    /// 530 if he has no permission in the virtual host.
+    pub(in crate::broker) fn direct(
+        broker: Arc<Broker>,
+        origin: ConnectionOrigin,
+        user: Arc<User>,
+        vhost: Arc<Vhost>,
+        channel: ChannelNumber,
+    ) -> Result<Self, Refusal> {
+        let access = broker.directory.access(&user.name, &vhost.name)?;
+        let mut executor = Self::unlisted(broker, origin);
+        executor.opened = Some(Opened { vhost, access });
+        // Counted as a channel of the user, because its end is.
+        // Without a limit it is never refused.
+        let _ = executor
+            .broker
+            .registry
+            .open_channel(executor.id, &user.name, None);
+        executor.user = Some(user);
+        executor.channels.insert(channel, ChannelContext::default());
+        Ok(executor)
+    }
+
+    fn unlisted(broker: Arc<Broker>, origin: ConnectionOrigin) -> Self {
+        let id = broker.next_connection_id();
         Self {
             now: broker.clock.now(),
-            broker,
+            stats: ConnectionStats::new(id, origin.peer, Some(origin.local)),
             id,
+            broker,
             origin,
             user: None,
             opened: None,
@@ -130,7 +168,12 @@ impl ConnectionExecutor {
             has_published: false,
             courier: Courier::default(),
             is_closed: false,
+            counting: Counting::default(),
         }
+    }
+
+    pub(in crate::broker) fn broker(&self) -> &Broker {
+        &self.broker
     }
 
     /// The connection's id.
@@ -199,6 +242,7 @@ impl ConnectionExecutor {
             self.courier = Courier::default();
         }
         self.gathered.release();
+        self.counting.release();
         self.completions.shrink_to_fit();
         self.channels.shrink_to_fit();
     }
@@ -296,6 +340,18 @@ impl Executor for ConnectionExecutor {
         self.origin.inbox.refuse();
         self.flush_gathered();
         self.remove_all_consumers();
+    }
+
+    fn describe(&mut self, info: ConnectionInfo) {
+        self.describe_now(info);
+    }
+
+    fn report_channel(&mut self, info: &ChannelInfo, traffic: &Traffic) {
+        self.report_channel_now(info, traffic);
+    }
+
+    fn report_connection(&mut self, progress: &ConnectionProgress) {
+        self.report_connection_now(progress);
     }
 
     fn poll_completion(&mut self) -> Option<Completion> {

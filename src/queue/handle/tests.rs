@@ -38,6 +38,7 @@ fn keeping() -> Keeping {
     Keeping {
         store: crate::store::messages::fixtures::in_memory(),
         budget: HotBudget::new(1 << 20),
+        interval: Arc::default(),
     }
 }
 

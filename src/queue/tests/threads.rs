@@ -27,6 +27,7 @@ fn handle() -> (QueueHandle, Now) {
     let keeping = Keeping {
         store: in_memory(),
         budget: HotBudget::new(1 << 30),
+        interval: Arc::default(),
     };
     let fx = &mut Effects::default();
     let queue = QueueHandle::new(declaration, &policy, keeping, bench.now, fx);

@@ -193,6 +193,7 @@ impl Client {
     /// The socket is gone, without a word.
     pub fn hang_up(mut self) {
         self.session.terminate(&mut self.executor);
+        self.session.report(&mut self.executor);
     }
 
     /// The next thing that came, whatever it is.
@@ -238,6 +239,7 @@ impl Client {
                 self.drain_inbox(now);
                 self.read();
             }
+            self.session.report(&mut self.executor);
             if !self.session.channels().any(|channel| channel.is_waiting) {
                 break;
             }
