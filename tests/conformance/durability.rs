@@ -124,7 +124,10 @@ fn a_commit_holds_publishes_and_acknowledgements() {
     let mut client = node.client();
     client.declare("in", &[]);
     client.declare("out", &[]);
-    client.publish_with("", "in", &persistent(), "asked");
+    let mut asker = node.client();
+    asker.confirm();
+    asker.publish_with("", "in", &persistent(), "asked");
+    asker.expect_ack(1, false);
     client.transact();
     client.get("in");
     client.ack(1);
