@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::format::{BLOCK_BYTES, FRAME_HEADER_BYTES, FileHeader, FrameHeader};
-use super::{Lsn, Shared};
+use super::{Lsn, Shared, SyncDemand};
 use crate::model::{Message, Position, QueueId};
 use crate::store::record::{self, BLOB_BYTES_MIN, BlobRef, Run, Target};
 
@@ -42,6 +42,10 @@ pub(super) struct Batch {
     pub blob_bytes: u64,
     /// Whether the file is full with it.
     pub ends_file: bool,
+    /// What the strictest of its records asks for; `None` if none of them does, and nobody knows better than the node.
+    pub demand: Option<SyncDemand>,
+    /// Whether somebody waits for it to be written and no more.
+    pub has_relaxed: bool,
 }
 
 impl Batch {
@@ -81,6 +85,7 @@ impl Batch {
         self.blobs.clear();
         (self.whole_bytes, self.blob_bytes) = (0, 0);
         (self.entries, self.records) = (0, 0);
+        (self.demand, self.has_relaxed) = (None, false);
         let kept_bytes = if is_idle { 0 } else { KEPT_BYTES_MAX };
         self.bytes.shrink_to(kept_bytes);
         self.head_crcs.shrink_to(kept_bytes);
@@ -96,6 +101,8 @@ pub(super) struct Full {
     pub bytes: u64,
     /// Once it has this many messages, counted for each queue.
     pub entries: u32,
+    /// Once its messages have large bodies of so many bytes.
+    pub blob_bytes: u64,
 }
 
 /// The frame that takes shape, and what the writer must know of it.
@@ -108,6 +115,7 @@ pub(super) struct Input {
     tail: u64,
     file: FileHeader,
     file_entries: u32,
+    file_blob_bytes: u64,
     full: Full,
     number: u64,
     /// Somebody waits for what is gathered.
@@ -136,6 +144,7 @@ impl Input {
             tail: file.start.0,
             file,
             file_entries: 0,
+            file_blob_bytes: 0,
             full,
             number: file.first_number,
             is_wanted: false,
@@ -199,8 +208,11 @@ impl Input {
         self.tail = batch.end();
         self.number += 1;
         self.file_entries = self.file_entries.saturating_add(batch.entries);
+        self.file_blob_bytes = self.file_blob_bytes.saturating_add(batch.blob_bytes);
         let offset = self.tail - self.file.start.0;
-        batch.ends_file = offset >= self.full.bytes || self.file_entries >= self.full.entries;
+        batch.ends_file = offset >= self.full.bytes
+            || self.file_entries >= self.full.entries
+            || self.file_blob_bytes >= self.full.blob_bytes;
         self.gathered.base = self.tail;
         if batch.ends_file {
             self.file = FileHeader {
@@ -210,7 +222,7 @@ impl Input {
                 seed: new_seed(),
                 first_number: self.number,
             };
-            self.file_entries = 0;
+            (self.file_entries, self.file_blob_bytes) = (0, 0);
             self.gathered.base += BLOCK_BYTES;
         }
         self.is_wanted = false;
@@ -276,7 +288,22 @@ impl<'a> Appender<'a> {
         body_crc: BodyCrc,
         targets: &[Target],
     ) -> Appended {
+        let demand = self.shared.options.sync.demand();
+        self.message_asking(message, body_crc, targets, demand)
+    }
+
+    /// As [`Appender::message`], to be synced as `demand` says.
+    pub fn message_asking(
+        &mut self,
+        message: &Message,
+        body_crc: BodyCrc,
+        targets: &[Target],
+        demand: SyncDemand,
+    ) -> Appended {
         self.is_wanted = true;
+        let gathered = &mut self.input.gathered;
+        gathered.demand = gathered.demand.max(Some(demand));
+        gathered.has_relaxed |= demand.is_relaxed();
         self.transient(message, body_crc, targets)
     }
 
@@ -306,7 +333,7 @@ impl<'a> Appender<'a> {
             }
         }
         if is_blob {
-            gathered.blobs.push((lsn.0, body.clone()));
+            gathered.blobs.push((lsn.0, message.body_to_keep()));
             gathered.blob_bytes += body.len() as u64;
         }
         Appended {
@@ -333,6 +360,9 @@ impl<'a> Appender<'a> {
 
     /// Appends changes of definitions, in their store's own form.
     pub fn definitions(&mut self, changes: &[u8]) {
+        let demand = self.shared.options.sync.demand();
+        let gathered = &mut self.input.gathered;
+        gathered.demand = gathered.demand.max(Some(demand));
         self.put(|out, at| record::put_definitions(out, at, changes));
     }
 
