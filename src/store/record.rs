@@ -231,11 +231,8 @@ impl Head {
     pub fn parse(bytes: &[u8], at: u64) -> Result<Self, Damage> {
         let checked_bytes = Self::bytes_to_check(bytes)?;
         let checked = bytes.get(..checked_bytes).ok_or(Damage::Cut)?;
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&checked[..28]);
-        hasher.update(&checked[HEAD_BYTES..]);
         let crc = u32_at(checked, 28);
-        if hasher.finalize() != crc {
+        if head_crc(checked) != crc {
             return Err(Damage::Head);
         }
         if u64_at(checked, 16) != at {
@@ -261,6 +258,18 @@ impl Head {
         if !self.has_blob && crc32fast::hash(body) != self.body_crc {
             return Err(Damage::Body);
         }
+        Ok(())
+    }
+
+    /// Makes `record`, whose head this is, one that lies at `at`: changes its place and the head's checksum. Meta and body stay as
+    /// they are, with the body's checksum, so that a damaged body remains one.
+    ///
+    /// # Errors
+    /// [`Damage::Cut`].
+    pub fn relocate(&self, record: &mut [u8], at: u64) -> Result<(), Damage> {
+        let checked = record.get_mut(..self.meta().end).ok_or(Damage::Cut)?;
+        checked[16..24].copy_from_slice(&at.to_le_bytes());
+        seal_head(checked);
         Ok(())
     }
 }
@@ -582,15 +591,26 @@ fn end(out: &mut Vec<u8>, start: usize, body: &[u8], body_crc: u32, has_blob: bo
     head[8..12].copy_from_slice(&meta_bytes.to_le_bytes());
     head[12..16].copy_from_slice(&(body.len() as u32).to_le_bytes());
     head[24..28].copy_from_slice(&body_crc.to_le_bytes());
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&head[..28]);
-    hasher.update(&head[HEAD_BYTES..]);
-    let crc = hasher.finalize();
-    head[28..32].copy_from_slice(&crc.to_le_bytes());
+    let crc = seal_head(head);
     out.extend_from_slice(body);
     let padded = start + (out.len() - start).next_multiple_of(ALIGN);
     out.resize(padded, 0);
     crc
+}
+
+/// Puts the checksum into a head, which its meta follows, and gives it.
+fn seal_head(head: &mut [u8]) -> u32 {
+    let crc = head_crc(head);
+    head[28..32].copy_from_slice(&crc.to_le_bytes());
+    crc
+}
+
+/// The checksum of a head and of the meta that follows it.
+fn head_crc(head: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&head[..28]);
+    hasher.update(&head[HEAD_BYTES..]);
+    hasher.finalize()
 }
 
 fn put_targets(out: &mut Vec<u8>, targets: &[Target]) {

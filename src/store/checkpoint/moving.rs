@@ -1,8 +1,13 @@
 //! Copies what lives in a journal file to segments. In: a sealed file; out: segments, synced, and logs that know them.
+//!
+//! Nearly every record is for one queue and differs in its segment by its place alone. Those that lie side by side in the journal are
+//! given their new places in the block that was read, and written from there in one piece. Heads are checked, because they get
+//! a new checksum. Bodies are not: theirs goes along, so a body that is damaged is found by whoever reads it.
 
 use std::collections::HashMap;
 use std::io;
 use std::mem;
+use std::ops::Range;
 
 use super::source::{Record, Source};
 use super::syncing::Unsynced;
@@ -13,7 +18,7 @@ use crate::store::journal::{Lsn, SealedFile};
 use crate::store::messages::Shared;
 use crate::store::quarantine;
 use crate::store::queue_log::{JournalEntry, Moved, SegmentId, SegmentInfo, fits_one_segment};
-use crate::store::record::{BlobRef, Target};
+use crate::store::record::{BlobRef, Damage, Target};
 use crate::store::segments::SegmentWriter;
 
 /// Entries that a log is told of in one hold of its queue's lock.
@@ -126,14 +131,14 @@ fn tell(shared: &Shared, batch: Moved) {
         is_sealed,
         entries,
     } = batch;
-    let mut rest = entries;
+    let mut rest = entries.as_slice();
     loop {
-        let later = rest.split_off(rest.len().min(TOLD_AT_ONCE));
+        let (part, later) = rest.split_at(rest.len().min(TOLD_AT_ONCE));
         let part = Moved {
             segment,
             bytes,
             is_sealed: is_sealed && later.is_empty(),
-            entries: rest,
+            entries: part.to_vec(),
         };
         let blobs: Vec<(Position, Lsn)> = part
             .entries
@@ -358,6 +363,7 @@ impl Copying<'_> {
         entries: &mut [JournalEntry],
     ) -> Result<usize, Failure> {
         let options = &self.shared.options;
+        let mut run = 0..0;
         for at in 0..entries.len() {
             let entry = entries[at];
             let end = writer.records_end() + u64::from(entry.record_bytes);
@@ -365,46 +371,40 @@ impl Copying<'_> {
                 && (end > options.segment_bytes_max
                     || writer.messages() >= options.segment_messages_max);
             if is_full || !fits_one_segment(first, entry.position) {
+                self.write_run(writer, &mut run)?;
                 return Ok(at);
             }
-            entries[at].has_blob |= self.put(writer, &entries[at..])?;
+            entries[at].has_blob |= self.put(writer, &entries[at..], &mut run)?;
         }
+        self.write_run(writer, &mut run)?;
         Ok(entries.len())
     }
 
-    /// Copies the first of `entries`; whether its body is in a file of its own. One that is damaged leaves a gap: its queue may
-    /// have the message in memory still, and whoever looks for it in the segment finds it missing.
+    /// Copies the first of `entries`, or makes it part of the `run` of records that are written from where they lie; whether its
+    /// body is in a file of its own. One that is damaged leaves a gap: its queue may have the message in memory still, and
+    /// whoever looks for it in the segment finds it missing.
     fn put(
         &mut self,
         writer: &mut SegmentWriter,
         entries: &[JournalEntry],
+        run: &mut Range<u64>,
     ) -> Result<bool, Failure> {
         let entry = &entries[0];
-        let queue = writer.id().queue;
-        let is_wanted =
-            |target: &Target| target.queue == queue && target.position == entry.position;
-        let reason = match self.source.record(entries, is_wanted) {
-            Ok(Ok(record)) => {
-                let blob = self
-                    .bodies
-                    .blob(self.shared, entry.lsn, &record, self.unsynced)?;
-                let body = if blob.is_some() { &[] } else { record.body };
-                let (meta, target) = (record.meta, record.target);
-                writer
-                    .put(entry.position, |out, at| {
-                        meta.rewrite(out, at, target, blob, body);
-                    })
-                    .map_err(Failure::io("write", &self.shared.files.path(writer.id())))?;
-                return Ok(blob.is_some());
-            }
-            Ok(Err(damage)) => damage.to_string(),
+        if entry.lsn.0 != run.end || !self.source.holds(entry) {
+            self.write_run(writer, run)?;
+        }
+        let reason = match self.source.hold(entries) {
+            Ok(()) => match self.copy(writer, entry, run)? {
+                Ok(has_blob) => return Ok(has_blob),
+                Err(damage) => damage.to_string(),
+            },
             Err(error) if self.gives_up_unreadable => error.to_string(),
             Err(error) => return Err(Failure::Unreadable(error.to_string())),
         };
         let piece = quarantine::Piece {
             file: "journal".as_ref(),
             offset: entry.lsn.0,
-            queue: Some(queue),
+            queue: Some(writer.id().queue),
             position: Some(entry.position),
             reason: &reason,
         };
@@ -412,4 +412,69 @@ impl Copying<'_> {
         self.shared.quarantine.keep(&piece, &content);
         Ok(entry.has_blob)
     }
+
+    /// As [`Copying::put`], of an entry that the source holds.
+    fn copy(
+        &mut self,
+        writer: &mut SegmentWriter,
+        entry: &JournalEntry,
+        run: &mut Range<u64>,
+    ) -> Result<Result<bool, Damage>, Failure> {
+        let queue = writer.id().queue;
+        let is_wanted =
+            |target: &Target| target.queue == queue && target.position == entry.position;
+        let record = match self.source.record(entry, is_wanted) {
+            Ok(record) => record,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        let blob = self
+            .bodies
+            .blob(self.shared, entry.lsn, &record, self.unsynced)?;
+        let (head, meta) = (record.head, record.meta);
+        let stays_as_it_is = meta.targets().len() == 1
+            && blob == meta.blob
+            && head.record_bytes() == entry.record_bytes as usize;
+        if stays_as_it_is {
+            let at = writer.claim(entry.position, entry.record_bytes);
+            if run.is_empty() {
+                *run = entry.lsn.0..entry.lsn.0;
+            }
+            run.end = entry.lsn.0 + u64::from(entry.record_bytes);
+            let relocated = self.source.relocate(entry, &head, at);
+            return Ok(relocated.map(|()| blob.is_some()));
+        }
+        let body = if blob.is_some() { &[] } else { record.body };
+        let target = record.target;
+        write_run(writer, &self.source, run)
+            .and_then(|()| {
+                writer.put(entry.position, |out, at| {
+                    meta.rewrite(out, at, target, blob, body);
+                })
+            })
+            .map_err(|error| cannot_write(self.shared, writer, error))?;
+        Ok(Ok(blob.is_some()))
+    }
+
+    fn write_run(&self, writer: &mut SegmentWriter, run: &mut Range<u64>) -> Result<(), Failure> {
+        write_run(writer, &self.source, run)
+            .map_err(|error| cannot_write(self.shared, writer, error))
+    }
+}
+
+/// Writes the records of `run`, which were given their places in the segment; none is left.
+fn write_run(
+    writer: &mut SegmentWriter,
+    source: &Source<'_>,
+    run: &mut Range<u64>,
+) -> io::Result<()> {
+    if run.is_empty() {
+        return Ok(());
+    }
+    let records = source.bytes(run);
+    *run = 0..0;
+    writer.append_claimed(records)
+}
+
+fn cannot_write(shared: &Shared, writer: &SegmentWriter, error: io::Error) -> Failure {
+    Failure::io("write", &shared.files.path(writer.id()))(error)
 }

@@ -1,6 +1,8 @@
-//! Records out of a sealed journal file, read in blocks. In: entries of a queue's log; out: their records, not yet checked.
+//! Records out of a sealed journal file, read in blocks. In: entries of a queue's log; out: their records, not yet checked, and
+//! those that may be written as they lie in the block.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::store::disk::DiskFile;
@@ -51,27 +53,61 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The record of the first of `entries`, which is read in one piece with as many of the others as lie close behind it. The
-    /// body is not checked: it is copied with its checksum, and checked by whoever reads it.
-    ///
-    /// # Errors
-    /// The system's, or what is wrong with the record.
-    pub(super) fn record(
-        &mut self,
-        entries: &[JournalEntry],
-        target: impl Fn(&Target) -> bool,
-    ) -> io::Result<Result<Record<'_>, Damage>> {
-        let Some(entry) = entries.first() else {
-            return Ok(Err(Damage::NoRecord));
-        };
+    /// Whether the block that was read last has all of an entry's record.
+    pub(super) fn holds(&self, entry: &JournalEntry) -> bool {
         let held_end = self.buffer_start + self.buffer.len() as u64;
         let end = entry.lsn.0 + u64::from(entry.record_bytes);
-        if entry.lsn.0 < self.buffer_start || end > held_end {
-            self.fill(entries)?;
+        entry.lsn.0 >= self.buffer_start && end <= held_end
+    }
+
+    /// Looks that the record of the first of `entries` is held. It is read in one piece with as many of the others as lie close
+    /// behind it, or alone if the disk refuses these.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn hold(&mut self, entries: &[JournalEntry]) -> io::Result<()> {
+        match entries.first() {
+            Some(entry) if !self.holds(entry) => match self.fill(entries) {
+                Err(_) => self.fill(&entries[..1]),
+                Ok(()) => Ok(()),
+            },
+            _ => Ok(()),
         }
-        let at = (entry.lsn.0 - self.buffer_start) as usize;
-        let bytes = &self.buffer[at..at + entry.record_bytes as usize];
-        Ok(parse(bytes, entry.lsn, target))
+    }
+
+    /// The record of an entry that is held. The body is not checked: it is copied with its checksum, and checked by whoever
+    /// reads it.
+    ///
+    /// # Errors
+    /// What is wrong with the record.
+    pub(super) fn record(
+        &self,
+        entry: &JournalEntry,
+        target: impl Fn(&Target) -> bool,
+    ) -> Result<Record<'_>, Damage> {
+        let end = entry.lsn.0 + u64::from(entry.record_bytes);
+        parse(self.bytes(&(entry.lsn.0..end)), entry.lsn, target)
+    }
+
+    /// Makes the record of an entry that is held one that lies at `at`, in the block alone. It cannot be asked for again.
+    ///
+    /// # Errors
+    /// [`Damage::Cut`].
+    pub(super) fn relocate(
+        &mut self,
+        entry: &JournalEntry,
+        head: &Head,
+        at: u64,
+    ) -> Result<(), Damage> {
+        let start = (entry.lsn.0 - self.buffer_start) as usize;
+        head.relocate(&mut self.buffer[start..], at)
+    }
+
+    /// The bytes of places that are held, as they are now.
+    pub(super) fn bytes(&self, places: &Range<u64>) -> &[u8] {
+        let start = places.start.saturating_sub(self.buffer_start) as usize;
+        let end = places.end.saturating_sub(self.buffer_start) as usize;
+        self.buffer.get(start..end).unwrap_or_default()
     }
 
     fn fill(&mut self, entries: &[JournalEntry]) -> io::Result<()> {

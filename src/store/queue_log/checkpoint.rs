@@ -25,7 +25,9 @@ impl QueueLog {
             lane.entries.release();
             let entries = lane.entries.starting_at_lsn(lane.lane, start);
             let entries = entries.take_while(|entry| entry.lsn < end);
-            found.extend(entries.take(entries_max - found.len()));
+            let wanted = entries_max - found.len();
+            found.reserve(wanted.min(lane.entries.len()));
+            found.extend(entries.take(wanted));
         }
         found
     }

@@ -86,6 +86,31 @@ fn a_message_is_rewritten_for_one_queue() {
 }
 
 #[test]
+fn a_record_that_is_relocated_is_what_it_would_be_if_it_had_been_written_there() {
+    let targets = &targets()[..1];
+    let (mut bytes, mut there) = (Vec::new(), Vec::new());
+    put_message(&mut bytes, 4096, &message(), targets, None);
+    put_message(&mut there, 64, &message(), targets, None);
+    let head = Head::parse(&bytes, 4096).unwrap();
+    head.relocate(&mut bytes, 64).unwrap();
+    assert_eq!(bytes, there);
+    let cut = head.meta().end - 1;
+    assert_eq!(head.relocate(&mut bytes[..cut], 8), Err(Damage::Cut));
+    assert_eq!(bytes, there);
+}
+
+#[test]
+fn a_damaged_body_is_still_damaged_after_its_record_was_relocated() {
+    let mut bytes = Vec::new();
+    put_message(&mut bytes, 4096, &message(), &targets(), None);
+    let head = Head::parse(&bytes, 4096).unwrap();
+    bytes[head.body().start] ^= 1;
+    head.relocate(&mut bytes, 64).unwrap();
+    let head = Head::parse(&bytes, 64).unwrap();
+    assert_eq!(head.check_body(&bytes), Err(Damage::Body));
+}
+
+#[test]
 fn a_body_in_a_file_of_its_own_is_named() {
     let mut bytes = Vec::new();
     let blob = BlobRef {

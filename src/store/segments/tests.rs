@@ -55,6 +55,26 @@ fn put(writer: &mut SegmentWriter, sequence: u64) {
         .unwrap();
 }
 
+/// The record of a message that is to lie at `at`.
+fn record_at(sequence: u64, at: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let message = Message::copied(
+        "ex".into(),
+        b"key",
+        &[0, 0],
+        PropertyFacts::of(&[0, 0]).unwrap(),
+        &body(sequence),
+    );
+    let target = Target {
+        queue: ID.queue,
+        position: position(sequence),
+        deadline_ms: WallMs::MAX,
+        is_transient: false,
+    };
+    record::put_message(&mut bytes, at, &message, &[target], None);
+    bytes
+}
+
 /// A file with every third position left out.
 fn written(disk: &SimDisk, messages: u64, seal: bool) -> (SegmentFiles, u64) {
     let files = SegmentFiles::new(Arc::new(disk.clone()), Path::new("/data"));
@@ -360,4 +380,51 @@ fn a_file_that_was_removed_is_not_read_through_its_old_handle() {
     files.remove(ID).unwrap();
     let error = files.open(ID, bytes, || Some(true)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn records_that_were_claimed_lie_where_they_were_told() {
+    let disk = disk();
+    let files = SegmentFiles::new(Arc::new(disk.clone()), Path::new("/data"));
+    disk.make_folder(&files.queue_folder(ID.queue)).unwrap();
+    let mut writer = SegmentWriter::create(&files, ID, Vec::new()).unwrap();
+    // Runs that go through the buffer, and runs that are written at once, with other records between them.
+    let mut sequence = 0;
+    for length in [1, 60, 3, 100, 2] {
+        let mut run = Vec::new();
+        for _ in 0..length {
+            sequence += 1;
+            let bytes = record_at(sequence, 0).len() as u32;
+            let at = writer.claim(position(sequence), bytes);
+            run.extend(record_at(sequence, at));
+        }
+        writer.append_claimed(&run).unwrap();
+        sequence += 1;
+        put(&mut writer, sequence);
+    }
+    assert_eq!(u64::from(writer.messages()), sequence);
+    let records_end = writer.records_end();
+    let written = writer.finish(&files, true).unwrap();
+    let scanned = scan(&*written.file, ID, written.bytes).unwrap();
+    assert!(scanned.is_sealed && scanned.damaged.is_empty());
+    assert_eq!(scanned.records.len() as u64, sequence);
+    assert!(records_end < written.bytes, "the footer comes last");
+    let expected: Vec<String> = (1..=sequence)
+        .map(|sequence| sequence.to_string())
+        .collect();
+    assert_eq!(
+        read(&files, written.bytes, true, &[span(1, sequence)]),
+        expected
+    );
+}
+
+#[test]
+fn other_bytes_than_were_claimed_are_refused() {
+    let disk = disk();
+    let files = SegmentFiles::new(Arc::new(disk.clone()), Path::new("/data"));
+    disk.make_folder(&files.queue_folder(ID.queue)).unwrap();
+    let mut writer = SegmentWriter::create(&files, ID, Vec::new()).unwrap();
+    writer.claim(position(1), 64);
+    let error = writer.append_claimed(&[0; 63]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
 }

@@ -1,9 +1,10 @@
 //! Appends records to a segment. In: records in order of position; out: a file that has them, not yet synced.
 //!
-//! What is written is gathered in a buffer that goes from file to file. Nothing here makes anything durable: the
-//! caller knows how many files it wrote.
+//! What is written is gathered in a buffer that goes from file to file, but for runs of records that lie in the caller's own
+//! buffer already, which are written from there. Nothing here makes anything durable: the caller knows how many files it wrote.
 
 use std::io;
+use std::mem;
 use std::sync::Arc;
 
 use super::SparseIndex;
@@ -16,6 +17,9 @@ use crate::store::queue_log::{SegmentId, SegmentInfo};
 /// What has gathered is written when it is this much.
 const WRITE_BYTES: usize = 256 * 1024;
 
+/// A shorter run of records is copied to the buffer, to be written along with others.
+const RUN_BYTES_MIN: usize = 32 * 1024;
+
 /// A segment that is being written.
 #[derive(Debug)]
 pub struct SegmentWriter {
@@ -24,8 +28,10 @@ pub struct SegmentWriter {
     buffer: Vec<u8>,
     /// The file has everything before it.
     written: u64,
+    /// Bytes of records that were claimed and have not come yet.
+    claimed: u64,
     stamp: u64,
-    index: Arc<SparseIndex>,
+    index: SparseIndex,
     first: Position,
     last: Position,
     messages: u32,
@@ -60,8 +66,9 @@ impl SegmentWriter {
             file,
             buffer,
             written: 0,
+            claimed: 0,
             stamp: id.stamp(),
-            index: Arc::default(),
+            index: SparseIndex::default(),
             first: Position::default(),
             last: Position::default(),
             messages: 0,
@@ -93,8 +100,9 @@ impl SegmentWriter {
             file,
             buffer,
             written: bytes,
+            claimed: 0,
             stamp: id.stamp(),
-            index,
+            index: Arc::unwrap_or_clone(index),
             first: info.first,
             last: info.last,
             messages: info.messages,
@@ -113,7 +121,7 @@ impl SegmentWriter {
 
     /// Where the next record will begin: what the file is long without a footer.
     pub fn records_end(&self) -> u64 {
-        self.written + self.buffer.len() as u64
+        self.written + self.buffer.len() as u64 + self.claimed
     }
 
     /// Appends the record of `position`, which `write` appends to the buffer, to lie at the place that it is given.
@@ -125,18 +133,46 @@ impl SegmentWriter {
         position: Position,
         write: impl FnOnce(&mut Vec<u8>, u64),
     ) -> io::Result<()> {
+        debug_assert_eq!(self.claimed, 0, "claimed records come first");
         let offset = self.records_end();
         write(&mut self.buffer, self.stamp.wrapping_add(offset));
-        Arc::make_mut(&mut self.index).note(position, offset);
+        self.note(position, offset);
+        self.flush_if_due()
+    }
+
+    /// Appends a record of so many bytes that the caller hands over later, with all that were claimed since the last
+    /// [`SegmentWriter::append_claimed`], in one piece. Gives the place that it must name.
+    pub fn claim(&mut self, position: Position, bytes: u32) -> u64 {
+        let offset = self.records_end();
+        self.claimed += u64::from(bytes);
+        self.note(position, offset);
+        self.stamp.wrapping_add(offset)
+    }
+
+    /// Writes the records that were claimed, one behind the other. Before this nothing else may be appended.
+    ///
+    /// # Errors
+    /// The system's; `InvalidInput` if it is not as many bytes as were claimed.
+    pub fn append_claimed(&mut self, records: &[u8]) -> io::Result<()> {
+        if records.len() as u64 != self.claimed {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.claimed = 0;
+        if records.len() < RUN_BYTES_MIN {
+            self.buffer.extend_from_slice(records);
+            return self.flush_if_due();
+        }
+        self.flush()?;
+        self.write(records)
+    }
+
+    fn note(&mut self, position: Position, offset: u64) {
+        self.index.note(position, offset);
         if self.messages == 0 {
             self.first = position;
         }
         self.last = position;
         self.messages += 1;
-        match self.buffer.len() >= WRITE_BYTES {
-            true => self.flush(),
-            false => Ok(()),
-        }
     }
 
     /// Writes what is left and closes the file for writing, with a footer if it is not to grow any more.
@@ -150,14 +186,14 @@ impl SegmentWriter {
                 first: self.first,
                 last: self.last,
                 messages: self.messages,
-                index: SparseIndex::clone(&self.index),
+                index: mem::take(&mut self.index),
             };
             footer.encode(&mut self.buffer);
         }
         self.flush()?;
         match seal {
             true => files.forget(self.id),
-            false => files.grown(self.id, records_end, self.index),
+            false => files.grown(self.id, records_end, Arc::new(self.index)),
         }
         Ok(Written {
             file: self.file,
@@ -166,10 +202,26 @@ impl SegmentWriter {
         })
     }
 
+    fn flush_if_due(&mut self) -> io::Result<()> {
+        match self.buffer.len() >= WRITE_BYTES {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         self.file.write_all_at(&self.buffer, self.written)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.written)?;
+        self.written += bytes.len() as u64;
         Ok(())
     }
 }

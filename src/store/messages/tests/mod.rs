@@ -5,5 +5,6 @@ mod crashes;
 mod findings;
 mod full_disk;
 mod ledger;
+mod moving;
 mod reading;
 mod support;

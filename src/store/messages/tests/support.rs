@@ -1,6 +1,6 @@
 //! A node that has nothing but messages: a journal, a catalogue of rows that is one file, queues that are a log each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -361,6 +361,12 @@ impl Node {
             })
             .collect();
         let crc = BodyCrc::of(&message);
+        // As in the broker: the queues are held while their message is appended, so that no checkpoint misses it.
+        let sorted: BTreeSet<QueueId> = queues.iter().copied().map(QueueId).collect();
+        let mut held: BTreeMap<QueueId, _> = sorted
+            .into_iter()
+            .map(|queue| (queue, self.queues[&queue].0.lock()))
+            .collect();
         let appended = match is_transient {
             true => self.journal.append().transient(&message, crc, &targets),
             false => self.journal.append().message(&message, crc, &targets),
@@ -375,7 +381,8 @@ impl Node {
                 may_expire: false,
                 has_blob: appended.blob.is_some(),
             };
-            self.log(target.queue.0, |log| assert!(log.appended(entry)));
+            let log = held.get_mut(&target.queue).unwrap();
+            assert!(log.as_mut().unwrap().appended(entry));
         }
         targets.iter().map(|target| target.position).collect()
     }
