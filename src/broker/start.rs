@@ -122,6 +122,7 @@ impl Broker {
             loader: Loader::default(),
             vhosts: DashMap::new(),
             queues: DashMap::new(),
+            departing: DashMap::new(),
             reply_consumers: ReplyConsumers::default(),
             registry: Registry::default(),
             timers: Timers::default(),

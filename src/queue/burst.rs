@@ -9,12 +9,12 @@ use std::fmt;
 
 use parking_lot::MutexGuard;
 
-use super::effects::{DeadLetter, Effects};
+use super::effects::Effects;
 use super::entry::Deadline;
 use super::guarded::Guarded;
 use super::handle::{QueueHandle, expiration_ms};
 use super::placing::{Keep, Offer, Placement};
-use crate::model::{ConsumerId, Now, Position, SettlementOutcome, SharedMessage};
+use crate::model::{ConsumerId, Now, Position, QueueId, SettlementOutcome, SharedMessage};
 use crate::store::journal::{Appender, BodyCrc, Lsn};
 use crate::store::messages::MessageStore;
 use crate::store::queue_log::JournalEntry;
@@ -52,7 +52,7 @@ pub struct Burst<'q> {
     end: Lsn,
     places: Vec<(usize, Placement)>,
     /// Dead letters of queues that refused the message, each with the number of places before it.
-    refused: Vec<(usize, DeadLetter)>,
+    refused: Vec<(usize, QueueId)>,
     targets: Vec<Target>,
 }
 
@@ -217,15 +217,18 @@ impl<'q> Burst<'q> {
         is_settled
     }
 
-    /// The dead letter of the queue at `index` that lies at `position` in its log is written elsewhere in this burst, or
-    /// nobody takes it.
-    pub fn letter_left(&mut self, index: usize, position: Position) {
+    /// Whether the dead letter of that number is the next one of the queue at `index`, which may be deleted.
+    pub fn is_next_letter(&mut self, index: usize, number: u64) -> bool {
+        let letters = self.queues[index].guard.letters();
+        letters.is_some_and(|letters| letters.is_next(number))
+    }
+
+    /// That letter is written elsewhere in this burst, or nobody takes it.
+    pub fn letter_left(&mut self, index: usize, number: u64) {
         let open = &mut self.queues[index];
-        if let Some(state) = &mut open.guard.state
-            && let Some(body_bytes) = state.letter_left(position)
-        {
-            open.settled.push((position, body_bytes));
-        }
+        let left = open.guard.letters();
+        let left = left.and_then(|letters| letters.left(number));
+        open.settled.extend(left);
     }
 
     /// Ends the burst: what settlements made possible, settlements into the journal, then the locks. Gives the place up to

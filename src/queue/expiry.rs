@@ -3,7 +3,7 @@
 
 use super::effects::{DeletionReason, Effects};
 use super::entry::{Deadline, Entry, Item};
-use super::leaving::Letter;
+use super::letters::Dying;
 use super::state::QueueState;
 use crate::model::{DeathReason, InboxEvent, Now, WallMs};
 
@@ -57,13 +57,13 @@ impl QueueState {
             let Some((position, letter)) = retry else {
                 return;
             };
-            let letter = Letter {
+            let dying = Dying {
                 message: letter.message,
-                reason: letter.reason,
-                retained: Some(position),
-                source: None,
+                position: Some(position),
+                body_bytes: letter.body_bytes as u32,
+                is_logged: letter.is_logged,
             };
-            self.send_letter(letter, fx);
+            self.send_letter(dying, letter.reason, true, fx);
         }
     }
 

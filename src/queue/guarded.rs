@@ -5,20 +5,47 @@
 //! Why the state decided so, and where the bytes lie, is not known here.
 
 use super::effects::Effects;
+use super::letters::Letters;
 use super::state::QueueState;
 use crate::model::{QueueId, WallMs};
 use crate::store::journal::Appender;
 use crate::store::messages::MessageStore;
 use crate::store::queue_log::QueueLog;
 
+/// Bytes that may wait to be written to the journal before delivery counts of quorum queues are no longer written.
+const COUNTS_BACKLOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// A queue's state and log.
 pub(super) struct Guarded {
     /// `None` once the queue is deleted.
     pub(super) state: Option<QueueState>,
+    /// What a deleted queue still has to do. `None` before that, and when nothing is left.
+    pub(super) departure: Option<Box<Departure>>,
     pub(super) log: QueueLog,
     /// The earliest deadline that was reported and has not come, so that a queue whose deadlines come
     /// and go does not fill the node's timers.
     pub(super) armed_ms: WallMs,
+}
+
+/// What keeps the log of a deleted queue.
+#[derive(Default)]
+pub(super) struct Departure {
+    /// Its dead letters, which are still to leave.
+    pub(super) letters: Letters,
+    /// Whether the journal has the deletion.
+    pub(super) is_recorded: bool,
+}
+
+impl Departure {
+    /// What is left of a deleted queue.
+    pub(super) fn of(state: &mut QueueState) -> Box<Self> {
+        let mut letters = std::mem::take(&mut state.letters);
+        letters.drop_retained();
+        Box::new(Self {
+            letters,
+            is_recorded: false,
+        })
+    }
 }
 
 /// What the end of a section must know of its queue.
@@ -31,6 +58,14 @@ pub(super) struct Section<'a> {
 }
 
 impl Guarded {
+    /// The dead letters of the queue, deleted or not.
+    pub(super) fn letters(&mut self) -> Option<&mut Letters> {
+        match (&mut self.state, &mut self.departure) {
+            (Some(state), _) => Some(&mut state.letters),
+            (None, departure) => departure.as_mut().map(|departure| &mut departure.letters),
+        }
+    }
+
     /// Ends a hold of the lock: marks and journals what the state let go of, tells the node's budget, reports a
     /// deadline that is earlier than the last one. With an `appender` of the caller's it all lands in its frame.
     pub(super) fn end_section(
@@ -44,10 +79,15 @@ impl Guarded {
         }
         let has_news = !fx.settled.is_empty() || !fx.requeued.is_empty() || fx.purged.is_some();
         if has_news {
+            let journal = section.store.journal();
+            // Clients that give back what they got again and again must not fill the memory while nothing can be written: counts that a
+            // crash may lose in any case are not worth it.
+            let is_congested =
+                !fx.requeued.is_empty() && journal.backlog_bytes() >= COUNTS_BACKLOG_BYTES_MAX;
             match appender {
-                _ if !section.durable => self.note(section.id, None, fx),
-                Some(appender) => self.note(section.id, Some(appender), fx),
-                None => self.note(section.id, Some(&mut section.store.journal().append()), fx),
+                _ if !section.durable => self.note(section.id, None, is_congested, fx),
+                Some(appender) => self.note(section.id, Some(appender), is_congested, fx),
+                None => self.note(section.id, Some(&mut journal.append()), is_congested, fx),
             }
         }
         if let Some(state) = &mut self.state {
@@ -56,13 +96,21 @@ impl Guarded {
         self.arm(section.id, fx);
     }
 
-    fn note(&mut self, id: QueueId, mut appender: Option<&mut Appender<'_>>, fx: &mut Effects) {
+    fn note(
+        &mut self,
+        id: QueueId,
+        mut appender: Option<&mut Appender<'_>>,
+        is_congested: bool,
+        fx: &mut Effects,
+    ) {
         // A message may come back and be dropped in one hold of the lock.
         if !fx.requeued.is_empty() {
             for (position, acquired, failed) in &fx.requeued {
                 self.log.requeued(*position, *acquired, *failed);
             }
-            if let Some(appender) = &mut appender {
+            if let Some(appender) = &mut appender
+                && !is_congested
+            {
                 appender.requeued(id, &fx.requeued);
             }
             fx.requeued.clear();

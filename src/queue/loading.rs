@@ -185,6 +185,9 @@ impl QueueState {
         if let Some(quorum) = &mut self.quorum {
             fx.discard(quorum.shed());
         }
+        let mut letters = Vec::new();
+        self.letters.shed(&mut letters);
+        fx.discard(letters);
         before - self.hot_bytes()
     }
 
@@ -197,7 +200,11 @@ impl QueueState {
     /// Bytes of memory that messages take here.
     pub(super) fn hot_bytes(&self) -> u64 {
         let kept = self.quorum.as_ref().map_or(0, |quorum| quorum.hot_bytes());
-        self.ready.totals().hot_bytes + self.unsettled.hot_bytes() + kept + self.offered.hot_bytes
+        self.ready.totals().hot_bytes
+            + self.unsettled.hot_bytes()
+            + self.letters.hot_bytes()
+            + self.offered.hot_bytes
+            + kept
     }
 
     /// Whether the log alone should keep what it has of messages that are not needed soon.

@@ -7,7 +7,7 @@
 //! In reading order:
 //! - [`kind`], [`arguments`], [`settings`]: what a queue was asked to be, and what holds for it.
 //! - [`state`]: the state machine. Its parts: `entry` (a message in a queue), `ready` with `lane`, `range` and `returns`, `unsettled`,
-//!   [`consumers`], `quorum`, [`counters`]. What it does with them: [`placing`] (in), `giving` (out), `leaving` (the other doors), `limits`, `expiry`,
+//!   [`consumers`], `quorum`, [`counters`]. What it does with them: [`placing`] (in), `giving` (out), `leaving` (the other doors) with [`letters`], `limits`, `expiry`,
 //!   and [`loading`], the way of a backlog between memory and the log, within the node's [`budget`].
 //! - [`effects`]: what it asks its caller to do after unlocking; [`dead_letters`]: what happens to a
 //!   message on its way to another exchange.
@@ -33,6 +33,7 @@ pub mod inbox;
 pub mod kind;
 mod lane;
 mod leaving;
+pub mod letters;
 mod limits;
 pub mod loading;
 pub mod placing;
@@ -49,12 +50,13 @@ pub use budget::{HotBudget, HotLimits};
 pub use burst::{Burst, Placed};
 pub use consumers::{ConsumerActivity, ConsumerSnapshot, NewConsumer};
 pub use counters::Counters;
-pub use effects::{DeadLetter, DeletionReason, Effects, Purge};
+pub use effects::{DeletionReason, Effects, Purge};
 pub use entry::Deadline;
 pub use giving::{AskedGet, GetOutcome};
 pub use handle::{Gone, Keeping, QueueDeclaration, QueueError, QueueHandle};
 pub use inbox::Inbox;
 pub use kind::QueueKind;
+pub use letters::{DeadLetter, NextLetter};
 pub use loading::{Load, LoadedBlock, LoadedMessage, Recovered, RecoveredLane};
 pub use placing::{Keep, Offer, Placement};
 pub use settings::{

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::effects::Effects;
 use super::entry::{Deadline, Entry};
 use super::kind::QueueKind;
-use super::leaving::Letter;
+use super::letters::Dying;
 use super::settings::Overflow;
 use super::state::QueueState;
 use crate::model::{DeathReason, Now, Position, SharedMessage, WallMs};
@@ -218,13 +218,13 @@ impl QueueState {
     fn refuse(&mut self, message: &SharedMessage, fx: &mut Effects) {
         self.counters.refused += 1;
         if self.settings.overflow == Overflow::RejectPublishDeadLetter {
-            let letter = Letter {
+            let dying = Dying {
                 message: Some(Arc::clone(message)),
-                reason: DeathReason::MaxLen,
-                retained: None,
-                source: None,
+                position: None,
+                body_bytes: message.body_bytes() as u32,
+                is_logged: false,
             };
-            self.send_letter(letter, fx);
+            self.send_letter(dying, DeathReason::MaxLen, false, fx);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! After every call, either no message is ready or no consumer can take one, unless a bounded piece of
 //! work ran out, in which case [`QueueState::poll_timeout`] is due at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::budget::{HotBudget, HotShare};
@@ -16,12 +16,13 @@ use super::counters::Counters;
 use super::effects::{DeletionReason, Effects};
 use super::giving::AskedGet;
 use super::kind::QueueKind;
+use super::letters::Letters;
 use super::placing::{Offered, Sequences};
 use super::quorum::Quorum;
 use super::ready::Ready;
 use super::settings::{EffectiveSettings, PolicySettings, QUORUM_PREFETCH_MAX, QueueSettings};
 use super::unsettled::UnsettledTable;
-use crate::model::{ConsumerId, InboxEvent, Name, Now, Position, QueueCounts, QueueId, WallMs};
+use crate::model::{ConsumerId, InboxEvent, Now, Position, QueueCounts, QueueId, WallMs};
 
 /// Why a consumer is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +74,6 @@ pub struct QueueSnapshot {
 #[derive(Debug)]
 pub struct QueueState {
     pub(super) id: QueueId,
-    pub(super) name: Name,
-    pub(super) vhost: Name,
     pub(super) settings: EffectiveSettings,
     auto_delete: bool,
     /// Persistent messages must survive a restart.
@@ -86,8 +85,8 @@ pub struct QueueState {
     /// Those who wait for the answer to a `basic.get` until the head is loaded.
     pub(super) gets: VecDeque<AskedGet>,
     pub(super) quorum: Option<Box<Quorum>>,
-    /// Logged messages whose dead letter is on its way, and not recorded yet.
-    pub(super) leaving: BTreeMap<Position, u32>,
+    /// Dead letters that have not left.
+    pub(super) letters: Letters,
     pub(super) counters: Counters,
     pub(super) share: HotShare,
     pub(super) sequences: Sequences,
@@ -100,11 +99,8 @@ pub struct QueueState {
 
 impl QueueState {
     /// An empty queue. `durable` says whether its persistent messages must survive a restart; `budget` is the node's.
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
         id: QueueId,
-        name: Name,
-        vhost: Name,
         settings: &QueueSettings,
         policy: &PolicySettings,
         auto_delete: bool,
@@ -115,8 +111,6 @@ impl QueueState {
         let effective = EffectiveSettings::new(settings, policy);
         Self {
             id,
-            name,
-            vhost,
             auto_delete,
             is_durable: durable,
             ready: Ready::default(),
@@ -125,7 +119,7 @@ impl QueueState {
             consumers: Consumers::new(effective.kind, effective.single_active_consumer),
             gets: VecDeque::new(),
             quorum: (effective.kind == QueueKind::Quorum).then(Box::default),
-            leaving: BTreeMap::new(),
+            letters: Letters::default(),
             counters: Counters::default(),
             share: HotShare::new(budget),
             sequences: Sequences::default(),

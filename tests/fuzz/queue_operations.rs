@@ -41,7 +41,7 @@ struct World {
     next_consumer: u64,
     next_channel: u16,
     /// Dead letters that the model has not explained yet.
-    dead: VecDeque<DeadLetter>,
+    dead: VecDeque<(usize, DeadLetter)>,
     /// Deaths that the model waits to see.
     deaths: Vec<(u64, DeathReason)>,
 }
@@ -389,13 +389,9 @@ impl World {
         pair.record(&mut self.fx);
     }
 
-    /// Dead letters that are on their way are recorded; those that were to be kept have arrived, or not.
+    /// Dead letters that were to be kept have arrived, or not.
     fn settle_letters(&mut self, at: usize) {
         let pair = &mut self.pairs[at];
-        for position in std::mem::take(&mut pair.leaving) {
-            assert!(pair.log.remove(&position).is_some());
-            pair.real.letter_left(Position(position));
-        }
         if let Some(position) = pair.retained.keys().next().copied() {
             let has_arrived = self.random.chance(60);
             if has_arrived {
@@ -452,7 +448,12 @@ impl World {
 
     /// Applies to the model what the queues did: dead letters as soon as they are possible, gifts otherwise.
     fn catch_up(&mut self) {
-        self.dead.extend(self.fx.dead_letters.drain(..));
+        for queue in std::mem::take(&mut self.fx.dead_letters) {
+            let at = queue.0 as usize - 1;
+            let letters = self.pairs[at].take_letters(self.now, &mut self.fx);
+            self.dead
+                .extend(letters.into_iter().map(|letter| (at, letter)));
+        }
         loop {
             if self.explain_letter() {
                 continue;
@@ -473,10 +474,10 @@ impl World {
 
     /// Whether the first dead letter is one that the model expects now.
     fn explain_letter(&mut self) -> bool {
-        let Some(letter) = self.dead.front() else {
+        let Some((at, letter)) = self.dead.front() else {
             return false;
         };
-        let pair = &mut self.pairs[letter.queue.0 as usize - 1];
+        let pair = &mut self.pairs[*at];
         if let Some(position) = letter.retained
             && pair.retained.contains_key(&position.0)
         {
@@ -484,7 +485,7 @@ impl World {
             self.dead.pop_front();
             return true;
         }
-        let body = number(&pair.message_of(letter));
+        let body = number(&letter.message);
         let known = self
             .deaths
             .iter()
@@ -516,9 +517,6 @@ impl World {
                 assert!(pair.traits.retains && letter.source.is_none());
                 let is_logged = pair.log.contains_key(&position.0);
                 pair.retained.insert(position.0, is_logged);
-            }
-            if let Some(position) = letter.source {
-                pair.leaving.push(position.0);
             }
             self.dead.pop_front();
         }

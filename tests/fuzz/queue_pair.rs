@@ -12,7 +12,7 @@ use haremq::model::{
 };
 use haremq::protocol::{FieldTable, ShortString, Value};
 use haremq::queue::{
-    DeadLetter, Deadline, Effects, HotBudget, Keep, Load, LoadedBlock, LoadedMessage,
+    DeadLetter, Deadline, Effects, HotBudget, Keep, Load, LoadedBlock, LoadedMessage, NextLetter,
     PolicySettings, QueueKind, QueueSettings, QueueState, Recovered, RecoveredLane,
 };
 use parking_lot::Mutex;
@@ -206,8 +206,6 @@ pub struct Pair {
     /// Dead letters that have not arrived, and whether the log has them.
     pub retained: BTreeMap<u64, bool>,
     pub unsettled: BTreeMap<u64, Held>,
-    /// Messages whose dead letter is not recorded yet.
-    pub leaving: Vec<u64>,
     pub consumers: BTreeMap<u64, Consuming>,
     /// Who waits for the answer to a get: channel, no-ack.
     pub gets: VecDeque<(u16, bool)>,
@@ -235,7 +233,6 @@ impl Pair {
             delayed: BTreeMap::new(),
             retained: BTreeMap::new(),
             unsettled: BTreeMap::new(),
-            leaving: Vec::new(),
             consumers: BTreeMap::new(),
             gets: VecDeque::new(),
             gifts: Gifts::default(),
@@ -453,13 +450,46 @@ impl Pair {
         self.real.settle_budget();
     }
 
-    /// The message of a dead letter, wherever it is.
-    pub fn message_of(&self, letter: &DeadLetter) -> SharedMessage {
-        let position = letter.source.or(letter.retained);
-        match (&letter.message, position) {
-            (Some(message), _) => Arc::clone(message),
-            (None, Some(position)) => Arc::clone(&self.log[&position.0].message),
-            (None, None) => panic!("a letter without a message"),
+    /// Takes a dead letter, or all that are behind one that is only in the log. What had a place in the log ends there.
+    pub fn take_letters(&mut self, now: Now, fx: &mut Effects) -> Vec<DeadLetter> {
+        let mut letters = Vec::new();
+        let mut is_deferred = false;
+        loop {
+            let next = if is_deferred {
+                self.real.next_deferred_letter(false, fx)
+            } else {
+                self.real.next_letter(false, fx)
+            };
+            match next {
+                NextLetter::Nothing => return letters,
+                NextLetter::Now(letter) => {
+                    assert!(self.real.letter_left(letter.number, fx));
+                    for (position, _) in fx.settled.drain(..) {
+                        assert!(self.log.remove(&position.0).is_some());
+                    }
+                    letters.push(letter);
+                    if !is_deferred {
+                        return letters;
+                    }
+                }
+                NextLetter::Later => {
+                    is_deferred = true;
+                    let load = self.real.letters_to_load().expect("nothing to read");
+                    let live = self.log.range(load.first.0..=load.last.0);
+                    let messages = live.map(|(position, logged)| LoadedMessage {
+                        position: Position(*position),
+                        message: Arc::clone(&logged.message),
+                        deadline: logged.deadline,
+                    });
+                    let block = LoadedBlock {
+                        first: load.first,
+                        through: load.last,
+                        messages: messages.collect(),
+                        damaged: Vec::new(),
+                    };
+                    self.real.handle_letters_loaded(block, now, fx);
+                }
+            }
         }
     }
 
@@ -571,7 +601,6 @@ impl Pair {
         self.delayed.clear();
         self.retained.clear();
         self.unsettled.clear();
-        self.leaving.clear();
         self.consumers.clear();
         self.gets.clear();
         self.loads.clear();
@@ -625,7 +654,7 @@ impl Pair {
             .map(|held| digits(&held.message))
             .sum();
         assert_eq!(snapshot.message_bytes_unsettled, held_bytes);
-        let mut logged: BTreeSet<u64> = self.leaving.iter().copied().collect();
+        let mut logged = BTreeSet::new();
         let waiting = self.ready.iter().chain(&self.returns);
         let held = self.unsettled.values().map(|held| &held.message);
         let all = waiting.chain(held).chain(self.delayed.values());
@@ -646,8 +675,6 @@ impl Pair {
 fn state(id: u64, traits: &Traits, budget: &Arc<HotBudget>, now: Now) -> QueueState {
     QueueState::new(
         QueueId(id),
-        format!("q{id}").into(),
-        "/".into(),
         &traits.settings,
         &PolicySettings::default(),
         false,
