@@ -439,7 +439,7 @@ fn what_a_dying_connection_gives_back_does_not_pass_through_its_other_channels()
     client.executor.flush();
     client.executor.prepare_end();
     for channel in 1..=50 {
-        let unsettled = Vec::new();
+        let unsettled = crate::model::UnsettledDeliveries::default();
         client.run(channel, Command::CloseChannel { unsettled });
     }
     client.run(0, Command::CloseConnection);

@@ -14,6 +14,7 @@ mod id;
 mod message;
 mod resource;
 mod time;
+mod unsettled;
 mod window;
 
 pub use command::{
@@ -29,4 +30,5 @@ pub use id::{
 pub use message::{Message, SharedMessage};
 pub use resource::resource;
 pub use time::{Now, WallMs};
+pub use unsettled::UnsettledDeliveries;
 pub use window::ChannelWindow;
