@@ -43,15 +43,18 @@ impl Courier {
 
     /// Hands on the next letter of a queue, or leaves them to the loader. `false` if nothing is left to be done.
     fn hand_on_letter(&mut self, broker: &Broker, source: &QueueHandle, now: Now) -> bool {
-        match source.next_letter(is_congested(broker), &mut self.effects) {
-            NextLetter::Nothing => false,
-            NextLetter::Later => {
-                broker.loader.forward_letters(source.id(), now);
-                false
-            }
-            NextLetter::Now(letter) => {
-                self.publish_letter(broker, source, &letter, now);
-                true
+        loop {
+            match source.next_letter(is_congested(broker), &mut self.effects) {
+                NextLetter::Nothing => return false,
+                NextLetter::Later => {
+                    broker.loader.forward_letters(source.id(), now);
+                    return false;
+                }
+                NextLetter::Now(letter) => {
+                    if self.publish_letter(broker, source, &letter, now) {
+                        return true;
+                    }
+                }
             }
         }
     }
@@ -75,16 +78,16 @@ impl Courier {
         }
     }
 
-    /// Publishes a letter. A defect costs this letter, not those behind it.
+    /// Publishes a letter; `false` if somebody else was faster. A defect costs this letter, not those behind it.
     fn publish_letter(
         &mut self,
         broker: &Broker,
         source: &QueueHandle,
         letter: &DeadLetter,
         now: Now,
-    ) {
+    ) -> bool {
         let publish = AssertUnwindSafe(|| self.route_and_move(broker, source, letter, now));
-        if catch_unwind(publish).is_err() {
+        let has_left = catch_unwind(publish).unwrap_or_else(|_| {
             tracing::error!(
                 target: "haremq::queue",
                 queue = %source.name(),
@@ -93,10 +96,12 @@ impl Courier {
             );
             self.router = Router::default();
             source.drop_letter(letter.number);
-        }
+            true
+        });
         if source.is_gone() {
             broker.forget_log(source, false);
         }
+        has_left
     }
 
     fn route_and_move(
@@ -105,7 +110,7 @@ impl Courier {
         source: &QueueHandle,
         letter: &DeadLetter,
         now: Now,
-    ) {
+    ) -> bool {
         let message: SharedMessage = Arc::new(with_death(
             &letter.message,
             source.name(),
@@ -120,7 +125,7 @@ impl Courier {
             None => Vec::new(),
         };
         let Some(placed) = self.move_letter(broker, source, letter, &message, &targets, now) else {
-            return;
+            return false;
         };
         deliver_replies(broker, &message);
         // A queue with at-least-once dead-lettering keeps what has not arrived, and tries again.
@@ -129,6 +134,7 @@ impl Courier {
             // A source deleted meanwhile keeps nothing.
             let _ = source.settle_dead_letter(position, has_arrived, now, &mut self.effects);
         }
+        true
     }
 
     /// Puts the letter into `targets` and takes it from the queue that it leaves, in one frame of the journal: a crash leaves the
@@ -147,7 +153,8 @@ impl Courier {
         queues.dedup_by_key(|handle| handle.id());
         let rank = |id: QueueId| queues.binary_search_by_key(&id, |handle| handle.id()).ok();
         let at = rank(source.id())?;
-        let mut burst = Burst::open_atomic(&broker.messages, queues.iter().copied());
+        let mut burst =
+            Burst::open_atomic(&broker.messages, queues.iter().copied(), &mut self.effects);
         if !burst.is_next_letter(at, letter.number) {
             return None;
         }
@@ -234,3 +241,7 @@ pub(super) fn is_congested(broker: &Broker) -> bool {
     let journal = broker.messages.journal();
     journal.failure().is_none() && journal.backlog_bytes() >= JOURNAL_BACKLOG_BYTES_MAX
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -18,6 +18,7 @@ use crate::model::{
 };
 use crate::protocol::{FieldTable, PropertyFacts};
 use crate::queue::{Inbox, QueueKind};
+use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal::JournalOptions;
 use crate::store::probe::Probe;
 use crate::store::{Options, definitions};
@@ -27,8 +28,9 @@ pub(super) struct Node {
     folder: tempfile::TempDir,
 }
 
-fn store_options() -> Options {
+fn store_options(disk: Arc<dyn Disk>) -> Options {
     Options {
+        disk,
         definitions: definitions::Options {
             probe: Probe::InProcess,
             ..definitions::Options::default()
@@ -41,8 +43,8 @@ fn store_options() -> Options {
     }
 }
 
-fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
-    let store = Store::open(&folder.path().join("data"), store_options()).unwrap();
+fn open(folder: &tempfile::TempDir, disk: Arc<dyn Disk>) -> Arc<Broker> {
+    let store = Store::open(&folder.path().join("data"), store_options(disk)).unwrap();
     let settings = BrokerSettings {
         connections_max: None,
         queues_max: None,
@@ -69,11 +71,15 @@ fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
 
 impl Node {
     pub(super) fn start() -> Self {
+        Self::start_on(Arc::new(RealDisk))
+    }
+
+    pub(super) fn start_on(disk: Arc<dyn Disk>) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir())
             .unwrap();
         Self {
-            broker: open(&folder),
+            broker: open(&folder, disk),
             folder,
         }
     }
@@ -83,7 +89,7 @@ impl Node {
         self.broker.close().unwrap();
         drop(self.broker);
         Self {
-            broker: open(&self.folder),
+            broker: open(&self.folder, Arc::new(RealDisk)),
             folder: self.folder,
         }
     }

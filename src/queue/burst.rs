@@ -57,11 +57,14 @@ pub struct Burst<'q> {
 }
 
 impl<'q> Burst<'q> {
-    /// Locks `handles`, which are in ascending order of their ids, each there once.
+    /// Locks `handles`, which are in ascending order of their ids, each there once. What an earlier burst that panicked left in `fx`
+    /// for the log of its queue is forgotten: it must not be taken for another queue's.
     pub fn open(
         store: &'q MessageStore,
         handles: impl IntoIterator<Item = &'q QueueHandle>,
+        fx: &mut Effects,
     ) -> Self {
+        fx.begin_section();
         let queues: Vec<Open<'q>> = handles
             .into_iter()
             .map(|handle| Open {
@@ -89,8 +92,9 @@ impl<'q> Burst<'q> {
     pub fn open_atomic(
         store: &'q MessageStore,
         handles: impl IntoIterator<Item = &'q QueueHandle>,
+        fx: &mut Effects,
     ) -> Self {
-        let mut burst = Self::open(store, handles);
+        let mut burst = Self::open(store, handles, fx);
         burst.appender = Some(store.journal().append());
         burst
     }

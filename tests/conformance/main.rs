@@ -11,6 +11,7 @@ mod support;
 mod alarms;
 mod bindings;
 mod channels;
+mod cold_letters;
 mod confirms;
 mod connection;
 mod consume;

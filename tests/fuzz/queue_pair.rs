@@ -461,7 +461,7 @@ impl Pair {
                 self.real.next_letter(false, fx)
             };
             match next {
-                NextLetter::Nothing => return letters,
+                NextLetter::Nothing => break,
                 NextLetter::Now(letter) => {
                     assert!(self.real.letter_left(letter.number, fx));
                     for (position, _) in fx.settled.drain(..) {
@@ -469,7 +469,7 @@ impl Pair {
                     }
                     letters.push(letter);
                     if !is_deferred {
-                        return letters;
+                        break;
                     }
                 }
                 NextLetter::Later => {
@@ -491,6 +491,8 @@ impl Pair {
                 }
             }
         }
+        self.real.settle_budget();
+        letters
     }
 
     /// The loader looks up what a load asked for.
