@@ -15,6 +15,10 @@ impl QueueState {
     pub fn handle_timeout(&mut self, now: Now, fx: &mut Effects) {
         self.load_again_ms
             .take_if(|again_ms| *again_ms <= now.wall_ms);
+        if self.is_drop_owed() {
+            self.order_loads(now, fx);
+            return;
+        }
         self.expire_heads(now, fx);
         self.end_slow_consumers(now, fx);
         self.retry_dead_letters(now, fx);
@@ -28,12 +32,15 @@ impl QueueState {
             fx.deletions.push((self.id, DeletionReason::Expired));
             return;
         }
-        self.drop_overflow(fx);
+        self.drop_and_let_in(now, fx);
         self.assign(now, fx);
     }
 
     /// When time must be let pass next, in wall milliseconds.
     pub fn poll_timeout(&self) -> Option<WallMs> {
+        if self.is_drop_owed() {
+            return self.load_again_ms;
+        }
         let quorum = self
             .quorum
             .as_ref()
@@ -69,6 +76,9 @@ impl QueueState {
 
     /// Takes expired messages off the heads, a bounded number of them.
     pub(super) fn expire_heads(&mut self, now: Now, fx: &mut Effects) {
+        if self.is_drop_owed() {
+            return;
+        }
         for _ in 0..EXPIRE_BATCH_MAX {
             let Some(entry) = self.ready.pop_expired(now.wall_ms) else {
                 return;

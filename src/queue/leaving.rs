@@ -2,6 +2,7 @@
 //!
 //! In: messages and the reason. Out: dead letters, and what the log must be told: which positions ended, which survive a purge.
 
+use super::arrivals::Arrival;
 use super::effects::{Effects, Purge};
 use super::entry::Item;
 use super::letters::{Death, Dying, NextLetter};
@@ -28,7 +29,11 @@ impl QueueState {
         }
         let Some(quorum) = &mut self.quorum else {
             self.counters.requeued += 1;
-            self.ready.restore(item);
+            if self.is_drop_owed() {
+                self.arrive(Arrival::Restored(item), now, fx);
+            } else {
+                self.ready.restore(item);
+            }
             return;
         };
         if counts_as_failed {
@@ -52,6 +57,7 @@ impl QueueState {
         let retry = self.settings.delayed_retry;
         match delayed_until(retry, counts_as_failed, attempts.failed, now.wall_ms) {
             Some(ready_at_ms) => quorum.delay(ready_at_ms, item),
+            None if self.arrivals.is_drop_owed => self.arrive(Arrival::PutBack(item), now, fx),
             None => self.ready.put_back(item),
         }
     }
@@ -202,7 +208,7 @@ impl QueueState {
     /// `queue.purge`: the ready messages go, not dead-lettered. Returns how many they were. What it costs depends on what
     /// stays, not on what goes.
     pub fn purge(&mut self, fx: &mut Effects) -> u64 {
-        let has_logged = self.ready.has_logged();
+        let has_logged = self.ready.has_logged() || self.arrivals.has_logged();
         let mut retained_logged = false;
         if let Some(quorum) = &mut self.quorum {
             retained_logged = quorum.has_logged_retained();
@@ -221,10 +227,11 @@ impl QueueState {
     /// Everything that is ready goes.
     pub(super) fn take_ready(&mut self, fx: &mut Effects) -> u64 {
         let purged = self.ready.take_all();
-        let messages = purged.messages();
+        let arrivals = std::mem::take(&mut self.arrivals);
+        let messages = purged.messages() + arrivals.messages();
         self.counters.purged += messages;
         if messages > 0 {
-            fx.discard(purged);
+            fx.discard((purged, arrivals));
         }
         messages
     }

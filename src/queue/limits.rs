@@ -17,10 +17,12 @@ impl QueueState {
     }
 
     /// Drops heads until the queue is within its limits, if it is of the kind that drops. A head that is only in the log is dropped when it is
-    /// loaded, since its size is not known before: until then the queue is over its limit.
+    /// loaded, since its size is not known before: until then the queue is over its limit, and owes the drop.
     pub(super) fn drop_overflow(&mut self, fx: &mut Effects) {
+        self.arrivals.is_drop_owed = false;
         while self.must_drop() {
             let Some(entry) = self.ready.pop() else {
+                self.arrivals.is_drop_owed = self.ready.is_head_cold();
                 return;
             };
             self.counters.overflowed += 1;

@@ -7,7 +7,7 @@
 //! In reading order:
 //! - [`kind`], [`arguments`], [`settings`]: what a queue was asked to be, and what holds for it.
 //! - [`state`]: the state machine. Its parts: `entry` (a message in a queue), `ready` with `lane`, `range` and `returns`, `unsettled`,
-//!   [`consumers`], `quorum`, [`counters`]. What it does with them: [`placing`] (in), `giving` (out), `leaving` (the other doors) with [`letters`], `limits`, `expiry`,
+//!   [`consumers`], `quorum`, [`counters`]. What it does with them: [`placing`] (in), `giving` (out), `leaving` (the other doors) with [`letters`], `limits` with `arrivals`, `expiry`,
 //!   and [`loading`], the way of a backlog between memory and the log, within the node's [`budget`].
 //! - [`effects`]: what it asks its caller to do after unlocking; [`dead_letters`]: what happens to a
 //!   message on its way to another exchange.
@@ -18,6 +18,7 @@
 //! Locks: a queue's, then an inbox's or a window's. None of them waits for anything else.
 
 pub mod arguments;
+mod arrivals;
 pub mod budget;
 mod burst;
 pub mod consumers;

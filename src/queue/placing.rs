@@ -149,10 +149,24 @@ impl QueueState {
         now: Now,
         fx: &mut Effects,
     ) {
-        self.end_offer(&message, placement);
         self.counters.published += 1;
         let is_logged = placement.keep != Keep::Memory;
+        if self.is_drop_owed() {
+            // Its lane hears of the end of the offer when it is let in.
+            self.offered.remove(&message, placement.is_cold);
+            let entry = Entry::new(placement.position, message, placement.deadline, is_logged);
+            self.arrive_new(entry, placement.is_cold, now, fx);
+            return;
+        }
+        self.end_offer(&message, placement);
         let entry = Entry::new(placement.position, message, placement.deadline, is_logged);
+        self.place(entry, placement.is_cold, now, fx);
+        self.advance(now, fx);
+    }
+
+    /// Gives a new message to a consumer, or puts it to those that wait.
+    #[inline]
+    pub(super) fn place(&mut self, entry: Entry, is_cold: bool, now: Now, fx: &mut Effects) {
         if self.ready.is_empty() {
             if self.consumers.any_queued()
                 && let Some(owner) = self.consumers.pick(self.id, entry.message.cost_bytes())
@@ -165,10 +179,9 @@ impl QueueState {
                 return;
             }
         }
-        if let Some(entry) = self.ready.push(entry, placement.is_cold) {
+        if let Some(entry) = self.ready.push(entry, is_cold) {
             fx.free(entry.message);
         }
-        self.advance(now, fx);
     }
 
     /// An offered message does not enter, because its record could not be written. Its place stays empty.

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::arrivals::Arrivals;
 use super::budget::{HotBudget, HotShare};
 use super::consumers::{ConsumerSnapshot, Consumers, NewConsumer};
 use super::counters::Counters;
@@ -80,6 +81,8 @@ pub struct QueueState {
     pub(super) is_durable: bool,
     pub(super) ready: Ready,
     pub(super) offered: Offered,
+    /// What came while a head that must be dropped was not loaded.
+    pub(super) arrivals: Arrivals,
     pub(super) unsettled: UnsettledTable,
     pub(super) consumers: Consumers,
     /// Those who wait for the answer to a `basic.get` until the head is loaded.
@@ -115,6 +118,7 @@ impl QueueState {
             is_durable: durable,
             ready: Ready::default(),
             offered: Offered::default(),
+            arrivals: Arrivals::default(),
             unsettled: UnsettledTable::default(),
             consumers: Consumers::new(effective.kind, effective.single_active_consumer),
             gets: VecDeque::new(),
@@ -132,7 +136,7 @@ impl QueueState {
 
     /// Brings the queue to rest: what is too much is dropped, what expired at the heads goes, those who wait are served.
     pub(super) fn advance(&mut self, now: Now, fx: &mut Effects) {
-        self.drop_overflow(fx);
+        self.drop_and_let_in(now, fx);
         self.expire_heads(now, fx);
         self.assign(now, fx);
     }
@@ -213,7 +217,7 @@ impl QueueState {
         if !self.settings.retains_dead_letters {
             self.give_up_retained(fx);
         }
-        self.drop_overflow(fx);
+        self.drop_and_let_in(now, fx);
         self.assign(now, fx);
     }
 
@@ -249,7 +253,7 @@ impl QueueState {
     /// What `queue.declare-ok` shows.
     pub fn counts(&self) -> QueueCounts {
         QueueCounts {
-            messages_ready: saturate(self.ready.messages()),
+            messages_ready: saturate(self.ready_messages()),
             consumers: saturate(self.consumers.live() as u64),
         }
     }
@@ -257,8 +261,8 @@ impl QueueState {
     /// What the API shows.
     pub fn snapshot(&self) -> QueueSnapshot {
         QueueSnapshot {
-            messages_ready: self.ready.messages(),
-            message_bytes_ready: self.ready.body_bytes(),
+            messages_ready: self.ready_messages(),
+            message_bytes_ready: self.ready.body_bytes() + self.arrivals.body_bytes(),
             messages_unsettled: self.unsettled.messages(),
             message_bytes_unsettled: self.unsettled.body_bytes(),
             messages_delayed: self.delayed_messages(),
@@ -267,8 +271,9 @@ impl QueueState {
                 .as_ref()
                 .map_or(0, |quorum| quorum.retained_messages()),
             consumers: self.consumers.live() as u64,
-            messages_paged: self.ready.totals().cold_messages,
-            messages_in_memory: self.ready.totals().hot_messages,
+            messages_paged: self.ready.totals().cold_messages + self.arrivals.cold_messages(),
+            messages_in_memory: self.ready.totals().hot_messages + self.arrivals.messages()
+                - self.arrivals.cold_messages(),
             message_bytes_in_memory: self.hot_bytes(),
             has_exclusive_consumer: self.consumers.has_exclusive(),
             last_use_ms: self.last_use_ms,
@@ -283,8 +288,13 @@ impl QueueState {
 
     /// Whether every accepted message is in exactly one place: ready, delayed, unsettled or gone.
     pub fn is_balanced(&self) -> bool {
-        let inside = self.ready.messages() + self.unsettled.messages() + self.delayed_messages();
+        let inside = self.ready_messages() + self.unsettled.messages() + self.delayed_messages();
         self.counters.is_balanced(inside)
+    }
+
+    /// Messages that wait, those among them that are not let in yet.
+    pub(super) fn ready_messages(&self) -> u64 {
+        self.ready.messages() + self.arrivals.messages()
     }
 
     /// A consumer is no longer there.

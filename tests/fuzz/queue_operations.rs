@@ -177,7 +177,7 @@ impl World {
                 };
                 pair.log.insert(placement.position.0, logged);
             }
-            pair.ready.push(Waiting {
+            let waiting = Waiting {
                 position: placement.position.0,
                 body: number(&message),
                 level: placement.position.lane(),
@@ -185,7 +185,9 @@ impl World {
                 acquired: 0,
                 failed: 0,
                 is_logged,
-            });
+            };
+            pair.arrive(false, waiting);
+            pair.end_step();
             pair.real.enter(message, placement, self.now, &mut self.fx);
             // What the model sees is the order of entering.
             pair.record(&mut self.fx);
@@ -229,6 +231,7 @@ impl World {
             assert!(pair.real.settle(position, outcome, self.now, &mut self.fx));
         }
         let pair = &mut self.pairs[at];
+        pair.end_step();
         pair.real.after_settlements(self.now, &mut self.fx);
         pair.record(&mut self.fx);
     }
@@ -376,6 +379,7 @@ impl World {
         assert_eq!(purged as usize, pair.ready_count());
         pair.ready.clear();
         pair.returns.clear();
+        pair.staged.clear();
         pair.retained.clear();
         pair.record(&mut self.fx);
     }
@@ -460,6 +464,10 @@ impl World {
             }
             let now = self.now;
             let advanced = self.pairs.iter_mut().any(|pair| {
+                let is_head = pair.gifts.lock().front().map(|given| pair.is_head(given));
+                if is_head != Some(true) && pair.let_in() {
+                    return true;
+                }
                 let next = pair.gifts.lock().pop_front();
                 next.is_some_and(|given| {
                     pair.give(given, now);
@@ -503,8 +511,7 @@ impl World {
                 })
             }
             DeathReason::MaxLen => {
-                let traits = &pair.traits;
-                let is_over = pair.limited_count() > traits.max_length && !traits.rejects;
+                let is_over = pair.is_over();
                 let is_head = pair.head().is_some_and(|head| head.body == body);
                 if is_over && is_head {
                     pair.pop();

@@ -202,6 +202,8 @@ pub struct Pair {
     /// In the order of service within a level; levels are compared when asked.
     pub ready: Vec<Waiting>,
     pub returns: Vec<Waiting>,
+    /// What came while a head was to be dropped that is not loaded, by steps; whether each goes behind the returns.
+    pub staged: VecDeque<Vec<(bool, Waiting)>>,
     pub delayed: BTreeMap<(u64, u64), Waiting>,
     /// Dead letters that have not arrived, and whether the log has them.
     pub retained: BTreeMap<u64, bool>,
@@ -230,6 +232,7 @@ impl Pair {
             traits,
             ready: Vec::new(),
             returns: Vec::new(),
+            staged: VecDeque::new(),
             delayed: BTreeMap::new(),
             retained: BTreeMap::new(),
             unsettled: BTreeMap::new(),
@@ -247,7 +250,53 @@ impl Pair {
     }
 
     pub fn ready_count(&self) -> usize {
-        self.ready.len() + self.returns.len()
+        self.ready.len() + self.returns.len() + self.staged.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Something new: it waits if a drop is owed, together with what else comes in this step.
+    pub fn arrive(&mut self, is_return: bool, message: Waiting) {
+        if self.real.is_drop_owed() {
+            if self.staged.is_empty() {
+                self.staged.push_back(Vec::new());
+            }
+            let step = self.staged.back_mut().unwrap();
+            step.push((is_return, message));
+        } else if is_return {
+            self.returns.push(message);
+        } else {
+            self.ready.push(message);
+        }
+    }
+
+    /// What comes next is another step.
+    pub fn end_step(&mut self) {
+        if self.staged.back().is_some_and(|step| !step.is_empty()) {
+            self.staged.push_back(Vec::new());
+        }
+    }
+
+    /// Whether the limit is kept by what was let in.
+    pub fn is_over(&self) -> bool {
+        let staged = self.staged.iter().map(Vec::len).sum::<usize>();
+        !self.traits.rejects && self.limited_count() - staged > self.traits.max_length
+    }
+
+    /// Lets the next step in, if nothing is to be dropped before. `false` if there is none.
+    pub fn let_in(&mut self) -> bool {
+        if self.is_over() {
+            return false;
+        }
+        let Some(step) = self.staged.pop_front() else {
+            return false;
+        };
+        for (is_return, message) in step {
+            if is_return {
+                self.returns.push(message);
+            } else {
+                self.ready.push(message);
+            }
+        }
+        true
     }
 
     /// What counts against the limit.
@@ -389,7 +438,7 @@ impl Pair {
     /// Puts a message back, or says that it died of too many deliveries.
     pub fn requeue(&mut self, mut message: Waiting, failed: bool, now: Now) -> bool {
         if !self.is_quorum() {
-            self.ready.push(message);
+            self.arrive(false, message);
             return true;
         }
         message.failed += u32::from(failed);
@@ -401,15 +450,27 @@ impl Pair {
                 let key = (now.wall_ms + delay_ms, message.position);
                 self.delayed.insert(key, message);
             }
-            None => self.returns.push(message),
+            None => self.arrive(true, message),
         }
         true
     }
 
+    /// Whether what was given comes from the present head.
+    pub fn is_head(&self, given: &Given) -> bool {
+        let position = match given {
+            Given::Delivery(delivery) => delivery.position,
+            Given::Answer { got: Some(got), .. } => got.position,
+            Given::Answer { got: None, .. } => return self.ready_count() == 0,
+        };
+        self.head().is_some_and(|head| head.position == position.0)
+    }
+
     /// Lets time pass in the queue and in the model.
     pub fn handle_timeout(&mut self, now: Now, fx: &mut Effects) {
+        let stands_still = self.real.is_drop_owed();
         self.real.handle_timeout(now, fx);
-        while let Some(first) = self.delayed.first_entry()
+        while !stands_still
+            && let Some(first) = self.delayed.first_entry()
             && first.key().0 <= now.wall_ms
         {
             let message = first.remove();
@@ -600,6 +661,7 @@ impl Pair {
         }
         self.ready.clear();
         self.returns.clear();
+        self.staged.clear();
         self.delayed.clear();
         self.retained.clear();
         self.unsettled.clear();
@@ -646,7 +708,9 @@ impl Pair {
         assert_eq!(snapshot.messages_retained as usize, self.retained.len());
         assert_eq!(snapshot.consumers as usize, self.consumers.len());
         let digits = |waiting: &Waiting| waiting.body.to_string().len() as u64;
-        let ready_bytes: u64 = self.ready.iter().chain(&self.returns).map(digits).sum();
+        let staged = self.staged.iter().flatten().map(|(_, waiting)| waiting);
+        let all_ready = self.ready.iter().chain(&self.returns).chain(staged.clone());
+        let ready_bytes: u64 = all_ready.map(digits).sum();
         if self.lost == 0 {
             assert_eq!(snapshot.message_bytes_ready, ready_bytes);
         }
@@ -657,7 +721,7 @@ impl Pair {
             .sum();
         assert_eq!(snapshot.message_bytes_unsettled, held_bytes);
         let mut logged = BTreeSet::new();
-        let waiting = self.ready.iter().chain(&self.returns);
+        let waiting = self.ready.iter().chain(&self.returns).chain(staged);
         let held = self.unsettled.values().map(|held| &held.message);
         let all = waiting.chain(held).chain(self.delayed.values());
         logged.extend(

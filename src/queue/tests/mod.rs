@@ -1,6 +1,7 @@
 //! The queue as a whole, under calls and virtual time. One bench touches its interface; the tests beside
 //! it speak of messages by their bodies.
 
+mod arrivals;
 mod assignment;
 mod expiry;
 mod limits;
