@@ -275,10 +275,11 @@ impl Pair {
         }
     }
 
-    /// Whether the limit is kept by what was let in.
+    /// Whether something that was let in must be dropped.
     pub fn is_over(&self) -> bool {
         let staged = self.staged.iter().map(Vec::len).sum::<usize>();
-        !self.traits.rejects && self.limited_count() - staged > self.traits.max_length
+        let is_over = self.limited_count() - staged > self.traits.max_length;
+        !self.traits.rejects && is_over && self.head().is_some()
     }
 
     /// Lets the next step in, if nothing is to be dropped before. `false` if there is none.
