@@ -162,6 +162,12 @@ impl Courier {
         let placed = burst.publish(message, None, ranks, now, &mut self.effects);
         burst.letter_left(at, letter.number);
         burst.finish(now, &mut self.effects);
+        if placed.logged > 0
+            && let Some(vhost) = broker.vhost(source.vhost())
+        {
+            vhost.stats.totals.disk_writes.add(placed.logged.into());
+            broker.stats.totals.disk_writes.add(placed.logged.into());
+        }
         Some(placed)
     }
 

@@ -200,6 +200,7 @@ fn load_block(broker: &Broker, load: &Load, courier: &mut Courier, now: Now) {
         // The disk may be better later; the queue asks again at once.
         std::thread::sleep(FAILURE_PAUSE);
     }
+    count_reads(broker, &queue, &block);
     // A queue deleted meanwhile wants nothing.
     let _ = queue.handle_loaded(load, block, now, &mut courier.effects);
 }
@@ -235,10 +236,19 @@ fn load_letters(broker: &Broker, id: QueueId, courier: &mut Courier, asked: Aske
             // The disk may be better later.
             std::thread::sleep(FAILURE_PAUSE);
         }
+        count_reads(broker, &queue, &block);
         // Nothing waits for a queue that is gone with its letters.
         let _ = queue.handle_letters_loaded(&load, block, now, &mut courier.effects);
     }
     if courier.forward_letters(broker, &queue, now) {
         broker.loader.send(Job::Letters(id), asked);
     }
+}
+
+fn count_reads(broker: &Broker, queue: &QueueHandle, block: &ReadBlock) {
+    let read = block.messages.len() as u64;
+    if let Some(vhost) = broker.vhost(queue.vhost()) {
+        vhost.stats.totals.disk_reads.add(read);
+    }
+    broker.stats.totals.disk_reads.add(read);
 }

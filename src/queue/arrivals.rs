@@ -46,6 +46,7 @@ pub(super) struct Arrivals {
     messages: u64,
     body_bytes: u64,
     cold_messages: u64,
+    hot_body_bytes: u64,
     hot_bytes: u64,
     logged: u64,
 }
@@ -71,6 +72,11 @@ impl Arrivals {
         self.cold_messages
     }
 
+    /// Bytes of the bodies that are in memory.
+    pub fn hot_body_bytes(&self) -> u64 {
+        self.hot_body_bytes
+    }
+
     /// Bytes of memory that the messages take.
     pub fn hot_bytes(&self) -> u64 {
         self.hot_bytes
@@ -86,6 +92,7 @@ impl Arrivals {
             self.messages += 1;
             self.body_bytes += item.body_bytes();
             self.cold_messages += u64::from(matches!(item, Item::Cold(_)));
+            self.hot_body_bytes += hot_body_bytes(item);
             self.hot_bytes += item.hot_bytes();
             self.logged += u64::from(item.is_logged());
         }
@@ -98,6 +105,7 @@ impl Arrivals {
             self.messages -= 1;
             self.body_bytes -= item.body_bytes();
             self.cold_messages -= u64::from(matches!(item, Item::Cold(_)));
+            self.hot_body_bytes -= hot_body_bytes(item);
             self.hot_bytes -= item.hot_bytes();
             self.logged -= u64::from(item.is_logged());
         }
@@ -111,6 +119,13 @@ impl Arrivals {
         if !matches!(self.waiting.back(), None | Some(Arrival::Rest)) {
             self.waiting.push_back(Arrival::Rest);
         }
+    }
+}
+
+fn hot_body_bytes(item: &Item) -> u64 {
+    match item {
+        Item::Hot(entry) => entry.body_bytes(),
+        Item::Cold(_) => 0,
     }
 }
 

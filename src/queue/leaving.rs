@@ -3,6 +3,7 @@
 //! In: messages and the reason. Out: dead letters, and what the log must be told: which positions ended, which survive a purge.
 
 use super::arrivals::Arrival;
+use super::death_tally::DeathStrategy;
 use super::effects::{Effects, Purge};
 use super::entry::Item;
 use super::letters::{Death, Dying, NextLetter};
@@ -66,6 +67,8 @@ impl QueueState {
     pub(super) fn dead_letter(&mut self, item: Item, reason: DeathReason, fx: &mut Effects) {
         let position = item.position();
         let is_logged = item.is_logged();
+        fx.deaths
+            .count(self.settings.kind, self.death_strategy(), reason);
         if self.settings.dead_letter_exchange.is_none() {
             self.end_logged(position, item.body_bytes(), is_logged, fx);
             fx.free(item.into_message());
@@ -95,6 +98,17 @@ impl QueueState {
             );
         }
         self.send_letter(dying, reason, is_retained, fx);
+    }
+
+    /// What becomes of dead letters here.
+    pub(super) fn death_strategy(&self) -> DeathStrategy {
+        if self.settings.dead_letter_exchange.is_none() {
+            DeathStrategy::Disabled
+        } else if self.settings.retains_dead_letters {
+            DeathStrategy::AtLeastOnce
+        } else {
+            DeathStrategy::AtMostOnce
+        }
     }
 
     /// Puts a message among the letters, if there is a dead-letter exchange.
@@ -183,6 +197,7 @@ impl QueueState {
         };
         if has_arrived {
             if let Some(letter) = quorum.arrived(position) {
+                fx.deaths.confirmed += 1;
                 self.end_logged(position, letter.body_bytes, letter.is_logged, fx);
                 fx.free(letter.message);
             }

@@ -151,6 +151,7 @@ impl QueueState {
     ) {
         self.counters.published += 1;
         let is_logged = placement.keep != Keep::Memory;
+        self.counters.log_writes += u64::from(is_logged);
         if self.is_drop_owed() {
             // Its lane hears of the end of the offer when it is let in.
             self.offered.remove(&message, placement.is_cold);
@@ -231,6 +232,11 @@ impl QueueState {
     fn refuse(&mut self, message: &SharedMessage, fx: &mut Effects) {
         self.counters.refused += 1;
         if self.settings.overflow == Overflow::RejectPublishDeadLetter {
+            fx.deaths.count(
+                self.settings.kind,
+                self.death_strategy(),
+                DeathReason::MaxLen,
+            );
             let dying = Dying {
                 message: Some(Arc::clone(message)),
                 position: None,

@@ -39,7 +39,7 @@ fn queue_in(
         arguments,
         settings,
     };
-    let policy = PolicySettings::default();
+    let policy = QueuePolicy::default();
     QueueHandle::new(declaration, &policy, keeping, now(), fx)
 }
 
@@ -47,6 +47,7 @@ fn keeping() -> Keeping {
     Keeping {
         store: crate::store::messages::fixtures::in_memory(),
         budget: HotBudget::new(1 << 20),
+        interval: Arc::default(),
     }
 }
 
@@ -141,7 +142,7 @@ fn another_connections_exclusive_queue_is_locked() {
     let mut fx = Effects::default();
     let mut declaration = queue(&[], &mut fx).declaration().clone();
     declaration.exclusive_owner = Some(ConnectionId(1));
-    let policy = PolicySettings::default();
+    let policy = QueuePolicy::default();
     let queue = QueueHandle::new(declaration, &policy, keeping(), now(), &mut fx);
     assert!(queue.check_access(ConnectionId(1)).is_ok());
     assert!(queue.check_access(ConnectionId(2)).is_err());
@@ -191,6 +192,7 @@ fn what_a_defect_left_of_one_queue_is_not_taken_for_anothers() {
     keep(&other, 2, &mut fx);
     let consumer = crate::queue::NewConsumer {
         id: ConsumerId(1),
+        connection: ConnectionId(1),
         channel: 1,
         tag: "c".into(),
         no_ack: true,
