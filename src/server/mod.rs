@@ -183,6 +183,7 @@ impl Server {
             Arc::clone(&self.alarm_settings),
             self.settings.data_dir.clone(),
         ));
+        tracing::info!(target: "haremq::server", "metrics on {}", list(&metrics_at));
         let scraped = metrics::State::new(Arc::clone(&self.broker), self.names());
         for listener in metrics {
             runtime.spawn(metrics::serve(register(listener)?, scraped.clone()));
@@ -190,11 +191,10 @@ impl Server {
         drop(guard);
         tracing::info!(
             target: "haremq::server",
-            "ready in {} ms: AMQP on {}, HTTP on {}, metrics on {}, data in {}",
+            "ready in {} ms: AMQP on {}, HTTP on {}, data in {}",
             began.elapsed().as_millis(),
             list(&amqp_at),
             list(&http_at),
-            list(&metrics_at),
             self.settings.data_dir.display()
         );
         runtime.block_on(self.until_stopped(&mut signals, reload));
@@ -289,7 +289,7 @@ impl Signals {
 fn bind_metrics(listen: &config::ListenSettings) -> Result<Vec<StdListener>, ListenError> {
     match listener::bind_all("metrics", &listen.metrics, listen.backlog) {
         Err(error) if listen.metrics.defaulted => {
-            tracing::warn!(target: "haremq::server", "not listening: {error}");
+            tracing::info!(target: "haremq::server", "not listening: {error}");
             Ok(Vec::new())
         }
         bound => bound,

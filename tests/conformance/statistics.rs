@@ -372,20 +372,20 @@ fn samples_go_back_as_far_as_is_asked() {
 #[test]
 fn a_tick_visits_what_was_busy_and_nothing_else() {
     let node = Node::start();
-    let mut idle: Vec<Client> = (0..20)
+    let mut idle: Vec<Client> = (0..2_000)
         .map(|number| {
-            let mut client = node.socket_from(&format!("127.0.0.1:{}", 40_000 + number));
+            let mut client = node.socket_from(&format!("127.0.0.1:{}", 20_000 + number));
             client.handshake("guest", "guest", "/");
             client.open_channel(1);
             client
         })
         .collect();
-    for number in 0..1_000 {
+    for number in 0..10_000 {
         idle[0].declare(&format!("idle.{number}"), &[]);
     }
     idle[0].declare("busy", &[]);
     // Everything is new.
-    assert!(tick(&node).visited >= 1_001);
+    assert!(tick(&node).visited >= 14_001);
     let nothing = SampleReport::default();
     assert_eq!(tick(&node), nothing);
     idle[1].publish("", "busy", "m");

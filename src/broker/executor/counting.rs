@@ -188,7 +188,7 @@ impl ConnectionExecutor {
         for totals in [&vhost.totals, &self.broker.stats.totals] {
             totals.add_traffic(self.id.0, &traffic);
             totals.add_tally(self.id.0, &tally);
-            totals.add_octets(self.id.0, received, sent);
+            totals.add_octets(self.id.0, (received, sent), (receives, sends));
             totals.disk_writes.add(logged);
         }
         if received + sent > 0 {

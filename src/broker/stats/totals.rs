@@ -71,6 +71,8 @@ struct Shard {
     size_bytes: Counter,
     received_octets: Counter,
     sent_octets: Counter,
+    receives: Counter,
+    sends: Counter,
 }
 
 /// One kind of queue in [`TotalCounts`], in messages.
@@ -117,6 +119,10 @@ pub struct TotalCounts {
     pub received_octets: u64,
     /// Octets to clients.
     pub sent_octets: u64,
+    /// Reads of clients' sockets.
+    pub receives: u64,
+    /// Writes to clients' sockets.
+    pub sends: u64,
     /// Messages read back from the disk.
     pub disk_reads: u64,
     /// Messages written to the disk.
@@ -141,6 +147,8 @@ impl TotalCounts {
         self.size_bytes += other.size_bytes;
         self.received_octets += other.received_octets;
         self.sent_octets += other.sent_octets;
+        self.receives += other.receives;
+        self.sends += other.sends;
         self.disk_reads += other.disk_reads;
         self.disk_writes += other.disk_writes;
     }
@@ -218,11 +226,18 @@ impl Totals {
         }
     }
 
-    /// Adds octets from and to a client.
-    pub fn add_octets(&self, shard: u64, received: u64, sent: u64) {
+    /// Adds octets from and to a client, and the reads and writes of its socket that they took.
+    pub fn add_octets(
+        &self,
+        shard: u64,
+        (received, sent): (u64, u64),
+        (reads, writes): (u32, u32),
+    ) {
         let shard = &self.shards[shard as usize % SHARDS].0;
         shard.received_octets.add(received);
         shard.sent_octets.add(sent);
+        shard.receives.add(reads.into());
+        shard.sends.add(writes.into());
     }
 
     /// The totals now.
@@ -254,6 +269,8 @@ impl Totals {
             sum.size_bytes += shard.size_bytes.get();
             sum.received_octets += shard.received_octets.get();
             sum.sent_octets += shard.sent_octets.get();
+            sum.receives += shard.receives.get();
+            sum.sends += shard.sends.get();
         }
         sum
     }
@@ -279,7 +296,7 @@ mod tests {
         for connection in 0..10 {
             totals.add_traffic(connection, &traffic);
             totals.add_tally(connection, &tally);
-            totals.add_octets(connection, 7, 8);
+            totals.add_octets(connection, (7, 8), (2, 3));
         }
         let counts = totals.counts();
         assert_eq!(counts.publish, 20);
@@ -288,6 +305,7 @@ mod tests {
         assert_eq!(counts.sizes, [20, 10, 0, 0, 0, 0, 0, 0, 10]);
         assert_eq!(counts.size_bytes, 2_000_002_010);
         assert_eq!((counts.received_octets, counts.sent_octets), (70, 80));
+        assert_eq!((counts.receives, counts.sends), (20, 30));
         let mut both = counts;
         both.add(&counts);
         assert_eq!(both.in_all().deliver, 100);

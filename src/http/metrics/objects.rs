@@ -267,15 +267,17 @@ const CONNECTION_COARSE: [Metric<ConnectionRow>; 2] = [
 ];
 
 const CONNECTION_METRICS: [Metric<ConnectionRow>; 4] = [
-    gauge(
+    counter(
         "connection_incoming_packets_total",
         "Reads of the socket",
         |c| whole(c.values[2]),
+        |totals| totals.receives,
     ),
-    gauge(
+    counter(
         "connection_outgoing_packets_total",
         "Writes to the socket",
         |c| whole(c.values[3]),
+        |totals| totals.sends,
     ),
     gauge(
         "connection_pending_packets",
