@@ -30,6 +30,7 @@ mod courier;
 mod direct;
 pub mod events;
 mod executor;
+mod letters;
 mod listing;
 mod loader;
 pub mod policies;
@@ -116,6 +117,8 @@ pub struct Broker {
     loader: Loader,
     vhosts: DashMap<Name, Arc<Vhost>>,
     queues: DashMap<QueueId, QueueHandle>,
+    /// Deleted queues whose last dead letters have not left, or whose deletion is not in the journal yet.
+    departing: DashMap<QueueId, QueueHandle>,
     administration: Administration,
     reply_consumers: ReplyConsumers,
     registry: Registry,
@@ -281,6 +284,20 @@ impl Broker {
 
     fn queue(&self, id: QueueId) -> Option<QueueHandle> {
         self.queues.get(&id).map(|entry| entry.value().clone())
+    }
+
+    /// A queue, or a deleted one that still has dead letters.
+    fn queue_or_departing(&self, id: QueueId) -> Option<QueueHandle> {
+        let departing = || self.departing.get(&id).map(|entry| entry.value().clone());
+        self.queue(id).or_else(departing)
+    }
+
+    /// Has the store forget the log of a deleted queue, if nobody needs it any more. `is_recorded` once the deletion is in the journal.
+    fn forget_log(&self, queue: &QueueHandle, is_recorded: bool) {
+        if let Some(log) = queue.take_log_of_deleted(is_recorded) {
+            self.departing.remove(&queue.id());
+            self.messages.forget(queue.id(), log);
+        }
     }
 
     /// Makes changes durable that nobody waits for; a failure is logged once.

@@ -132,6 +132,7 @@ impl Broker {
             loader: Loader::default(),
             vhosts: DashMap::new(),
             queues: DashMap::new(),
+            departing: DashMap::new(),
             administration: Administration::new(parameters),
             reply_consumers: ReplyConsumers::default(),
             registry: Registry::default(),

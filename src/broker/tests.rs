@@ -18,6 +18,7 @@ use crate::model::{
 };
 use crate::protocol::{FieldTable, PropertyFacts};
 use crate::queue::{Inbox, QueueKind};
+use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal::JournalOptions;
 use crate::store::probe::Probe;
 use crate::store::{Options, definitions};
@@ -27,8 +28,9 @@ pub(super) struct Node {
     folder: tempfile::TempDir,
 }
 
-fn store_options() -> Options {
+fn store_options(disk: Arc<dyn Disk>) -> Options {
     Options {
+        disk,
         definitions: definitions::Options {
             probe: Probe::InProcess,
             ..definitions::Options::default()
@@ -41,8 +43,8 @@ fn store_options() -> Options {
     }
 }
 
-fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
-    let store = Store::open(&folder.path().join("data"), store_options()).unwrap();
+fn open(folder: &tempfile::TempDir, disk: Arc<dyn Disk>) -> Arc<Broker> {
+    let store = Store::open(&folder.path().join("data"), store_options(disk)).unwrap();
     let settings = BrokerSettings {
         connections_max: None,
         queues_max: None,
@@ -70,11 +72,15 @@ fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
 
 impl Node {
     pub(super) fn start() -> Self {
+        Self::start_on(Arc::new(RealDisk))
+    }
+
+    pub(super) fn start_on(disk: Arc<dyn Disk>) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir())
             .unwrap();
         Self {
-            broker: open(&folder),
+            broker: open(&folder, disk),
             folder,
         }
     }
@@ -84,7 +90,7 @@ impl Node {
         self.broker.close().unwrap();
         drop(self.broker);
         Self {
-            broker: open(&self.folder),
+            broker: open(&self.folder, Arc::new(RealDisk)),
             folder: self.folder,
         }
     }
@@ -441,7 +447,7 @@ fn what_a_dying_connection_gives_back_does_not_pass_through_its_other_channels()
     client.executor.flush();
     client.executor.prepare_end();
     for channel in 1..=50 {
-        let unsettled = Vec::new();
+        let unsettled = crate::model::UnsettledDeliveries::default();
         client.run(channel, Command::CloseChannel { unsettled });
     }
     client.run(0, Command::CloseConnection);

@@ -294,6 +294,8 @@ impl Broker {
         vhost
             .queues
             .remove_if(handle.name(), |_, found| found.id() == handle.id());
+        // Its dead letters leave all the same: whoever looks for the queue finds it in one of the two.
+        self.departing.insert(handle.id(), handle.clone());
         self.queues.remove(&handle.id());
         self.timers.forget(handle.id());
         self.stats.churn.queues_deleted.add(1);

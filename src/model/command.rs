@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     ChannelNumber, ConsumerId, Delivery, Name, Position, QueueId, QueueKind, RedeliveryCounts,
-    SharedMessage,
+    SharedMessage, UnsettledDeliveries,
 };
 use crate::protocol::FieldTable;
 
@@ -39,7 +39,7 @@ pub enum Command {
     /// A channel ended, by whichever side. Its consumers go and its unsettled deliveries return.
     CloseChannel {
         /// What the client never settled, in the order of delivery.
-        unsettled: Vec<Unsettled>,
+        unsettled: UnsettledDeliveries,
     },
     /// The connection ended. Every channel was closed before; exclusive queues go.
     CloseConnection,

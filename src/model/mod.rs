@@ -17,6 +17,7 @@ mod policy;
 mod resource;
 mod time;
 mod traffic;
+mod unsettled;
 mod window;
 
 pub use command::{
@@ -38,4 +39,5 @@ pub use time::{Now, WallMs};
 pub use traffic::{
     ChannelInfo, ConnectionInfo, ConnectionProgress, ConnectionState, Handed, Traffic,
 };
+pub use unsettled::UnsettledDeliveries;
 pub use window::ChannelWindow;

@@ -10,12 +10,12 @@ use std::fmt;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
-use super::effects::{DeadLetter, Effects};
+use super::effects::Effects;
 use super::entry::Deadline;
 use super::guarded::Guarded;
 use super::handle::{QueueHandle, expiration_ms};
 use super::placing::{Keep, Offer, Placement};
-use crate::model::{ConsumerId, Now, Position, SettlementOutcome, SharedMessage};
+use crate::model::{ConsumerId, Now, Position, QueueId, SettlementOutcome, SharedMessage};
 use crate::store::journal::{Appender, BodyCrc, Lsn, SyncDemand};
 use crate::store::messages::MessageStore;
 use crate::store::queue_log::JournalEntry;
@@ -68,16 +68,19 @@ pub struct Burst<'q> {
     end: Lsn,
     places: SmallVec<[(usize, Placement); 2]>,
     /// Dead letters of queues that refused the message, each with the number of places before it.
-    refused: Vec<(usize, DeadLetter)>,
+    refused: Vec<(usize, QueueId)>,
     targets: SmallVec<[Target; 2]>,
 }
 
 impl<'q> Burst<'q> {
-    /// Locks `handles`, which are in ascending order of their ids, each there once.
+    /// Locks `handles`, which are in ascending order of their ids, each there once. What an earlier burst that panicked left in `fx`
+    /// for the log of its queue is forgotten: it must not be taken for another queue's.
     pub fn open(
         store: &'q MessageStore,
         handles: impl IntoIterator<Item = &'q QueueHandle>,
+        fx: &mut Effects,
     ) -> Self {
+        fx.begin_section();
         let queues: SmallVec<[Open<'q>; 1]> = handles
             .into_iter()
             .map(|handle| Open {
@@ -109,8 +112,9 @@ impl<'q> Burst<'q> {
     pub fn open_atomic(
         store: &'q MessageStore,
         handles: impl IntoIterator<Item = &'q QueueHandle>,
+        fx: &mut Effects,
     ) -> Self {
-        let mut burst = Self::open(store, handles);
+        let mut burst = Self::open(store, handles, fx);
         burst.appender = Some(store.journal().append());
         burst.is_atomic = true;
         burst
@@ -252,15 +256,29 @@ impl<'q> Burst<'q> {
         is_settled
     }
 
-    /// The dead letter of the queue at `index` that lies at `position` in its log is written elsewhere in this burst, or
-    /// nobody takes it.
-    pub fn letter_left(&mut self, index: usize, position: Position) {
+    /// The settlements of the queue at `index` are complete: what they made possible. Otherwise that comes at the end of the burst.
+    pub fn settled(&mut self, index: usize, now: Now, fx: &mut Effects) {
         let open = &mut self.queues[index];
-        if let Some(state) = &mut open.guard.state
-            && let Some(body_bytes) = state.letter_left(position)
+        if std::mem::take(&mut open.has_settlements)
+            && let Some(state) = &mut open.guard.state
         {
-            open.settled.push((position, body_bytes));
+            state.after_settlements(now, fx);
+            open.keep_apart(fx);
         }
+    }
+
+    /// Whether the dead letter of that number is the next one of the queue at `index`, which may be deleted.
+    pub fn is_next_letter(&mut self, index: usize, number: u64) -> bool {
+        let letters = self.queues[index].guard.letters();
+        letters.is_some_and(|letters| letters.is_next(number))
+    }
+
+    /// That letter is written elsewhere in this burst, or nobody takes it.
+    pub fn letter_left(&mut self, index: usize, number: u64) {
+        let open = &mut self.queues[index];
+        let left = open.guard.letters();
+        let left = left.and_then(|letters| letters.left(number));
+        open.settled.extend(left);
     }
 
     /// What the confirms of the queue at `index` wait for, if a policy says so.

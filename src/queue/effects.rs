@@ -1,6 +1,6 @@
 //! What a queue asks its caller to do once the queue's lock is released.
 //!
-//! In: effects of any number of queues in one burst; out: dead letters to route, queues to delete,
+//! In: effects of any number of queues in one burst; out: queues with dead letters to route, queues to delete,
 //! windows to open, ranges to load, connections to wake. What a queue's log must be told (`settled`, `requeued`,
 //! `purged`) is taken out before the queue's lock is released, so that the log's order is the queue's. Deliveries are not here: they enter the outlet under the
 //! queue's lock, because two publishers that handed over later could swap them.
@@ -8,38 +8,11 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use super::dead_letters::DeathReason;
 use super::death_tally::DeathTally;
+use super::handle::QueueHandle;
 use super::loading::Load;
-use crate::model::{ChannelWindow, Name, Outlet, Position, QueueId, SharedMessage, WallMs};
-use crate::store::queue_log::QueueLog;
+use crate::model::{ChannelWindow, Outlet, Position, QueueId, SharedMessage, WallMs};
 use crate::store::record::Run;
-
-/// A message that leaves a queue by another door than settlement, and the exchange it goes to.
-#[derive(Clone, Debug)]
-pub struct DeadLetter {
-    /// The queue that it leaves.
-    pub queue: QueueId,
-    /// Its virtual host.
-    pub vhost: Name,
-    /// That queue's name, as x-death shows it.
-    pub queue_name: Name,
-    /// The message, not yet marked: see [`super::dead_letters::with_death`]. `None` if it is only in the log of its queue,
-    /// at `source` or at `retained`.
-    pub message: Option<SharedMessage>,
-    /// Why it leaves.
-    pub reason: DeathReason,
-    /// The dead-letter exchange, which may not exist.
-    pub exchange: Name,
-    /// The routing key that replaces the message's own.
-    pub routing_key: Option<Name>,
-    /// Set if the queue keeps the message until it hears how this one fared: the caller says so with
-    /// `settle_dead_letter`.
-    pub retained: Option<Position>,
-    /// Set if the log of the queue has the message: the letter ends it there, in the same record if it can. The caller then says
-    /// `letter_left`.
-    pub source: Option<Position>,
-}
 
 /// A purge, as the log records it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,8 +34,8 @@ pub enum DeletionReason {
 /// Collects what is to be done after unlocking. One value serves a whole burst.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Messages to route to dead-letter exchanges, in the order in which they left.
-    pub dead_letters: Vec<DeadLetter>,
+    /// For each message that died the queue that it left, which has it among its letters, in the order in which they died.
+    pub dead_letters: Vec<QueueId>,
     /// Queues that want to go. The broker forgets them, then calls `delete_now`.
     pub deletions: Vec<(QueueId, DeletionReason)>,
     /// Windows in which a place became free while consumers are parked on them.
@@ -70,8 +43,8 @@ pub struct Effects {
     /// Queues whose next deadline, in wall milliseconds, is earlier than the last one reported. When it
     /// comes, `handle_timeout` is called once.
     pub deadlines: Vec<(QueueId, WallMs)>,
-    /// Logs of deleted queues. The store may forget them once the deletion is in the journal.
-    pub forgotten: Vec<(QueueId, QueueLog)>,
+    /// Deleted queues. The store may forget their logs once the deletion is in the journal and their last dead letters have left.
+    pub forgotten: Vec<QueueHandle>,
     /// Ranges of queues' logs that the queues wait for.
     pub loads: Vec<Load>,
     /// Logged positions of the queue under whose lock the caller is that came to their end, each once.

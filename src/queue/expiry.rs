@@ -3,7 +3,7 @@
 
 use super::effects::{DeletionReason, Effects};
 use super::entry::{Deadline, Entry, Item};
-use super::leaving::Letter;
+use super::letters::Dying;
 use super::state::QueueState;
 use crate::model::{DeathReason, InboxEvent, Now, WallMs};
 
@@ -15,6 +15,10 @@ impl QueueState {
     pub fn handle_timeout(&mut self, now: Now, fx: &mut Effects) {
         self.load_again_ms
             .take_if(|again_ms| *again_ms <= now.wall_ms);
+        if self.is_drop_owed() {
+            self.order_loads(now, fx);
+            return;
+        }
         self.expire_heads(now, fx);
         self.end_slow_consumers(now, fx);
         self.retry_dead_letters(now, fx);
@@ -28,12 +32,15 @@ impl QueueState {
             fx.deletions.push((self.id, DeletionReason::Expired));
             return;
         }
-        self.drop_overflow(fx);
+        self.drop_and_let_in(now, fx);
         self.assign(now, fx);
     }
 
     /// When time must be let pass next, in wall milliseconds.
     pub fn poll_timeout(&self) -> Option<WallMs> {
+        if self.is_drop_owed() {
+            return self.load_again_ms;
+        }
         let quorum = self
             .quorum
             .as_ref()
@@ -61,18 +68,21 @@ impl QueueState {
             let Some((position, letter)) = retry else {
                 return;
             };
-            let letter = Letter {
+            let dying = Dying {
                 message: letter.message,
-                reason: letter.reason,
-                retained: Some(position),
-                source: None,
+                position: Some(position),
+                body_bytes: letter.body_bytes as u32,
+                is_logged: letter.is_logged,
             };
-            self.send_letter(letter, fx);
+            self.send_letter(dying, letter.reason, true, fx);
         }
     }
 
     /// Takes expired messages off the heads, a bounded number of them.
     pub(super) fn expire_heads(&mut self, now: Now, fx: &mut Effects) {
+        if self.is_drop_owed() {
+            return;
+        }
         for _ in 0..EXPIRE_BATCH_MAX {
             let Some(entry) = self.ready.pop_expired(now.wall_ms) else {
                 return;

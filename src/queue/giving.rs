@@ -122,6 +122,7 @@ impl QueueState {
     fn take_for_get(&mut self, asked: &AskedGet, now: Now, fx: &mut Effects) -> Next {
         self.expire_heads(now, fx);
         match self.ready.peek() {
+            None if !self.arrivals.is_empty() => return Next::NotLoaded,
             None => return Next::Nothing,
             Some(Head::Cold { .. }) => return Next::NotLoaded,
             Some(Head::Hot(entry)) if entry.deadline.has_passed(now.wall_ms) => {
@@ -139,7 +140,7 @@ impl QueueState {
             redelivered,
             kind: self.settings.kind,
             counts,
-            messages_ready: saturate(self.ready.messages()),
+            messages_ready: saturate(self.ready_messages()),
             message: Arc::clone(&entry.message),
             channel: asked.channel,
         };

@@ -7,16 +7,22 @@
 use std::sync::Arc;
 
 use super::effects::Effects;
+use super::letters::Letters;
 use super::state::QueueState;
 use crate::model::{AppliedPolicy, QueueId, WallMs};
 use crate::store::journal::Appender;
 use crate::store::messages::MessageStore;
 use crate::store::queue_log::QueueLog;
 
+/// Bytes that may wait to be written to the journal before delivery counts of quorum queues are no longer written.
+const COUNTS_BACKLOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// A queue's state and log.
 pub(super) struct Guarded {
     /// `None` once the queue is deleted.
     pub(super) state: Option<QueueState>,
+    /// What a deleted queue still has to do. `None` before that, and when nothing is left.
+    pub(super) departure: Option<Box<Departure>>,
     pub(super) log: QueueLog,
     /// Which policies hold for it.
     pub(super) policy: Option<Arc<AppliedPolicy>>,
@@ -25,6 +31,27 @@ pub(super) struct Guarded {
     pub(super) armed_ms: WallMs,
     /// The interval in which the queue said last that it counted something; 0 for never.
     pub(super) touched_in: u32,
+}
+
+/// What keeps the log of a deleted queue.
+#[derive(Default)]
+pub(super) struct Departure {
+    /// Its dead letters, which are still to leave.
+    pub(super) letters: Letters,
+    /// Whether the journal has the deletion.
+    pub(super) is_recorded: bool,
+}
+
+impl Departure {
+    /// What is left of a deleted queue.
+    pub(super) fn of(state: &mut QueueState) -> Box<Self> {
+        let mut letters = std::mem::take(&mut state.letters);
+        letters.drop_retained();
+        Box::new(Self {
+            letters,
+            is_recorded: false,
+        })
+    }
 }
 
 /// What the end of a section must know of its queue.
@@ -39,6 +66,14 @@ pub(super) struct Section<'a> {
 }
 
 impl Guarded {
+    /// The dead letters of the queue, deleted or not.
+    pub(super) fn letters(&mut self) -> Option<&mut Letters> {
+        match (&mut self.state, &mut self.departure) {
+            (Some(state), _) => Some(&mut state.letters),
+            (None, departure) => departure.as_mut().map(|departure| &mut departure.letters),
+        }
+    }
+
     /// Ends a hold of the lock: marks and journals what the state let go of, tells the node's budget, reports a
     /// deadline that is earlier than the last one. With an `appender` of the caller's it all lands in its frame.
     pub(super) fn end_section(
@@ -52,10 +87,15 @@ impl Guarded {
         }
         let has_news = !fx.settled.is_empty() || !fx.requeued.is_empty() || fx.purged.is_some();
         if has_news {
+            let journal = section.store.journal();
+            // Clients that give back what they got again and again must not fill the memory while nothing can be written: counts that a
+            // crash may lose in any case are not worth it.
+            let is_congested =
+                !fx.requeued.is_empty() && journal.backlog_bytes() >= COUNTS_BACKLOG_BYTES_MAX;
             match appender {
-                _ if !section.durable => self.note(section.id, None, fx),
-                Some(appender) => self.note(section.id, Some(appender), fx),
-                None => self.note(section.id, Some(&mut section.store.journal().append()), fx),
+                _ if !section.durable => self.note(section.id, None, is_congested, fx),
+                Some(appender) => self.note(section.id, Some(appender), is_congested, fx),
+                None => self.note(section.id, Some(&mut journal.append()), is_congested, fx),
             }
         }
         if let Some(state) = &mut self.state {
@@ -68,13 +108,21 @@ impl Guarded {
         self.arm(section.id, fx);
     }
 
-    fn note(&mut self, id: QueueId, mut appender: Option<&mut Appender<'_>>, fx: &mut Effects) {
+    fn note(
+        &mut self,
+        id: QueueId,
+        mut appender: Option<&mut Appender<'_>>,
+        is_congested: bool,
+        fx: &mut Effects,
+    ) {
         // A message may come back and be dropped in one hold of the lock.
         if !fx.requeued.is_empty() {
             for (position, acquired, failed) in &fx.requeued {
                 self.log.requeued(*position, *acquired, *failed);
             }
-            if let Some(appender) = &mut appender {
+            if let Some(appender) = &mut appender
+                && !is_congested
+            {
                 appender.requeued(id, &fx.requeued);
             }
             fx.requeued.clear();

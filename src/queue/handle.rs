@@ -4,6 +4,8 @@
 //! the call. A deleted queue answers [`Gone`], so that a cached handle is looked up again. Not known:
 //! who else exists.
 
+mod letters;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -17,7 +19,7 @@ use super::consumers::{ConsumerSnapshot, NewConsumer};
 use super::effects::Effects;
 use super::entry::Deadline;
 use super::giving::{AskedGet, GetOutcome};
-use super::guarded::{Guarded, Section};
+use super::guarded::{Departure, Guarded, Section};
 use super::interval::Interval;
 use super::kind::QueueKind;
 use super::loading::{Load, LoadedBlock, LoadedMessage, Recovered, RecoveredLane};
@@ -123,8 +125,6 @@ impl QueueHandle {
     ) -> Self {
         let mut state = QueueState::new(
             declaration.id,
-            Arc::clone(&declaration.name),
-            Arc::clone(&declaration.vhost),
             &declaration.settings,
             &policy.settings,
             declaration.auto_delete,
@@ -147,6 +147,7 @@ impl QueueHandle {
             interval: keeping.interval,
             guarded: Mutex::new(Guarded {
                 state: Some(state),
+                departure: None,
                 log,
                 policy: policy.applied.clone(),
                 armed_ms: WallMs::MAX,
@@ -210,9 +211,9 @@ impl QueueHandle {
         let mut state = guarded.state.take().ok_or(Gone)?;
         self.0.is_gone.store(true, Ordering::Release);
         let ready = state.delete(fx);
+        guarded.departure = Some(Departure::of(&mut state));
         fx.discard(state);
-        let log = std::mem::replace(&mut guarded.log, self.0.store.new_log(self.id()));
-        fx.forgotten.push((self.id(), log));
+        fx.forgotten.push(self.clone());
         Ok(saturate(ready))
     }
 
@@ -540,10 +541,10 @@ impl QueueHandle {
     /// Where the messages lie that `load` asks for, or as many of them as it wants.
     ///
     /// # Errors
-    /// The queue is gone.
+    /// The queue is gone, and its letters too.
     pub fn plan(&self, load: &Load) -> Result<Plan, Gone> {
         let guarded = self.lock();
-        if guarded.state.is_none() {
+        if guarded.state.is_none() && guarded.departure.is_none() {
             return Err(Gone);
         }
         Ok(guarded.log.plan(load.first, load.last, load.bytes_max))
@@ -564,6 +565,14 @@ impl QueueHandle {
         let mut guarded = self.lock();
         let Guarded { state, log, .. } = &mut *guarded;
         let state = state.as_mut().ok_or(Gone)?;
+        let block = self.live(load, block, log);
+        state.handle_loaded(block, now, fx);
+        self.end_section(&mut guarded, fx);
+        Ok(())
+    }
+
+    /// What was read and is not settled meanwhile. What is damaged ends in the log.
+    fn live(&self, load: &Load, block: ReadBlock, log: &mut QueueLog) -> LoadedBlock {
         let messages = block.messages.into_iter();
         let live = messages.filter(|message| log.is_live(message.position));
         let messages = live
@@ -580,19 +589,12 @@ impl QueueHandle {
         if !lost.is_empty() && self.declaration().durable {
             self.0.store.journal().append().settled(self.id(), &lost);
         }
-        let through = block.through.unwrap_or(Position(load.first.0 - 1));
-        state.handle_loaded(
-            LoadedBlock {
-                first: load.first,
-                through,
-                messages,
-                damaged: block.damaged,
-            },
-            now,
-            fx,
-        );
-        self.end_section(&mut guarded, fx);
-        Ok(())
+        LoadedBlock {
+            first: load.first,
+            through: block.through.unwrap_or(Position(load.first.0 - 1)),
+            messages,
+            damaged: block.damaged,
+        }
     }
 
     /// Lets bodies go that can be read again. Gives the bytes.
@@ -644,7 +646,7 @@ fn recovered_lanes(log: &mut QueueLog) -> Recovered {
 impl LogOwner for Shared {
     fn with_log(&self, act: &mut dyn FnMut(&mut QueueLog)) -> bool {
         let mut guarded = self.guarded.lock();
-        let is_there = guarded.state.is_some();
+        let is_there = guarded.state.is_some() || guarded.departure.is_some();
         if is_there {
             act(&mut guarded.log);
         }

@@ -11,16 +11,9 @@ use std::collections::{BTreeMap, VecDeque};
 use super::entry::{Deadline, Entry, Item, Stub};
 use super::loading::{LoadedBlock, LoadedMessage, Recollection};
 use super::range::{
-    Brought, ColdRange, ColdTail, Head, LOAD_SLOTS_MAX, LOAD_SPAN_MAX, ROOM_KEPT, Span, Totals,
+    Brought, ColdRange, ColdTail, Head, LOAD_SPAN_MAX, ROOM_KEPT, Slot, Span, Totals, fill, reach,
 };
 use crate::model::Position;
-
-/// A returned message in memory, or returned messages that are not.
-#[derive(Debug)]
-enum Slot {
-    Hot(Entry),
-    Cold(ColdRange),
-}
 
 /// The messages of one level.
 #[derive(Debug)]
@@ -58,13 +51,8 @@ impl Lane {
 
     /// The next message.
     pub fn peek(&self) -> Option<Head<'_>> {
-        match self.returned.first_key_value() {
-            Some((_, Slot::Hot(entry))) => return Some(Head::Hot(entry)),
-            Some((_, Slot::Cold(range))) => {
-                let may_expire = range.may_expire;
-                return Some(Head::Cold { may_expire });
-            }
-            None => {}
+        if let Some((_, slot)) = self.returned.first_key_value() {
+            return Some(slot.head());
         }
         if let Some(entry) = self.head.front() {
             return Some(Head::Hot(entry));
@@ -171,10 +159,7 @@ impl Lane {
             return None;
         }
         let span = match self.returned.first_key_value() {
-            Some((first, Slot::Cold(range))) => Span {
-                first: *first,
-                last: self.last_in_reach(*first, range.last),
-            },
+            Some((first, Slot::Cold(range))) => self.reach(*first, range.last),
             _ => self.tail_span()?,
         };
         self.loading = Some(span);
@@ -198,20 +183,15 @@ impl Lane {
         })
     }
 
-    /// Returned ranges that lie near each other are loaded together.
-    fn last_in_reach(&self, first: Position, first_last: Position) -> Position {
-        let mut last = first_last;
-        for (_, slot) in self.returned.range(first..).take(LOAD_SLOTS_MAX) {
-            if let Slot::Cold(range) = slot
-                && range.last > last
-            {
-                if range.last.0 - first.0 >= LOAD_SPAN_MAX {
-                    break;
-                }
-                last = range.last;
-            }
-        }
-        last
+    /// Returned ranges that lie near each other are loaded together, whatever is in memory between them.
+    fn reach(&self, first: Position, last: Position) -> Span {
+        let most = Position(first.0 + LOAD_SPAN_MAX).max(last.next());
+        let behind = self.returned.range(last.next()..=most);
+        let cold = behind.filter_map(|(key, slot)| match slot {
+            Slot::Cold(range) => Some((*key, range.last)),
+            Slot::Hot(_) => None,
+        });
+        reach(first, last, cold)
     }
 
     /// A block arrives. `None` if this lane did not ask for it.
@@ -228,12 +208,12 @@ impl Lane {
         if through < span.first {
             return Some(Brought::default());
         }
-        let messages = std::mem::take(&mut block.messages);
         if self
             .tail
             .as_ref()
             .is_some_and(|tail| tail.first == span.first)
         {
+            let messages = std::mem::take(&mut block.messages);
             let damaged = block.damaged.len() as u64;
             return Some(self.extend_head(messages, through, damaged, recollection, totals));
         }
@@ -243,20 +223,15 @@ impl Lane {
             .filter(|(_, slot)| matches!(slot, Slot::Cold(_)))
             .map(|(key, _)| *key)
             .collect();
-        let mut messages = messages.into_iter().peekable();
-        let mut lost = 0;
-        for key in keys {
-            let Some(Slot::Cold(range)) = self.returned.remove(&key) else {
-                continue;
-            };
-            let (rest, gone) = range.load(key, through, &mut messages, totals, |entry| {
-                self.returned.insert(entry.position, Slot::Hot(entry));
-            });
-            lost += gone;
-            if let Some((first, rest)) = rest {
-                self.returned.insert(first, Slot::Cold(rest));
+        let mut keys = keys.into_iter();
+        let (slots, lost) = fill(span, block, totals, |_, _| {
+            let key = keys.next()?;
+            match self.returned.remove(&key) {
+                Some(Slot::Cold(range)) => Some((key, range)),
+                _ => None,
             }
-        }
+        });
+        self.returned.extend(slots);
         Some(Brought { lost, surplus: 0 })
     }
 

@@ -2,27 +2,19 @@
 //!
 //! In: messages and the reason. Out: dead letters, and what the log must be told: which positions ended, which survive a purge.
 
-use std::sync::Arc;
-
+use super::arrivals::Arrival;
 use super::death_tally::DeathStrategy;
-use super::effects::{DeadLetter, Effects, Purge};
+use super::effects::{Effects, Purge};
 use super::entry::Item;
+use super::letters::{Death, Dying, NextLetter};
+use super::loading::{Load, LoadedBlock};
 use super::quorum::{DEAD_LETTER_RETRY_MS, Retained, delayed_until};
 use super::state::QueueState;
-use crate::model::{DeathReason, Now, Position, SharedMessage};
+use crate::model::{DeathReason, Now, Position};
 use crate::store::record::Run;
 
-/// A dead letter, apart from what the queue says of itself.
-pub struct Letter {
-    /// The message, unless it is in the log alone.
-    pub message: Option<SharedMessage>,
-    /// Why it leaves.
-    pub reason: DeathReason,
-    /// It stays here until it has arrived.
-    pub retained: Option<Position>,
-    /// The logged position that it leaves.
-    pub source: Option<Position>,
-}
+/// Bytes of letters that are read at once.
+pub(super) const LETTERS_BYTES_MAX: u64 = 256 << 10;
 
 impl QueueState {
     /// Puts a handed-out message back: a classic queue to its place, a quorum queue behind other returns.
@@ -38,7 +30,11 @@ impl QueueState {
         }
         let Some(quorum) = &mut self.quorum else {
             self.counters.requeued += 1;
-            self.ready.restore(item);
+            if self.is_drop_owed() {
+                self.arrive(Arrival::Restored(item), now, fx);
+            } else {
+                self.ready.restore(item);
+            }
             return;
         };
         if counts_as_failed {
@@ -62,6 +58,7 @@ impl QueueState {
         let retry = self.settings.delayed_retry;
         match delayed_until(retry, counts_as_failed, attempts.failed, now.wall_ms) {
             Some(ready_at_ms) => quorum.delay(ready_at_ms, item),
+            None if self.arrivals.is_drop_owed => self.arrive(Arrival::PutBack(item), now, fx),
             None => self.ready.put_back(item),
         }
     }
@@ -78,40 +75,29 @@ impl QueueState {
             return;
         }
         let is_tight = self.is_half_full();
+        let dying = Dying {
+            position: Some(position),
+            body_bytes: item.body_bytes() as u32,
+            is_logged,
+            message: item.into_message(),
+        };
+        let mut is_retained = false;
         if self.settings.retains_dead_letters
             && let Some(quorum) = &mut self.quorum
         {
-            let body_bytes = item.body_bytes();
-            let message = item.into_message();
-            let letter = Letter {
-                message: message.clone(),
-                reason,
-                retained: Some(position),
-                source: None,
-            };
-            let kept = message.filter(|_| !is_logged || !is_tight);
+            is_retained = true;
+            let kept = dying.message.clone().filter(|_| !is_logged || !is_tight);
             quorum.retain(
                 position,
                 Retained {
                     message: kept,
-                    body_bytes,
+                    body_bytes: u64::from(dying.body_bytes),
                     is_logged,
                     reason,
                 },
             );
-            self.send_letter(letter, fx);
-            return;
         }
-        if is_logged {
-            self.leaving.insert(position, item.body_bytes() as u32);
-        }
-        let letter = Letter {
-            message: item.into_message(),
-            reason,
-            retained: None,
-            source: is_logged.then_some(position),
-        };
-        self.send_letter(letter, fx);
+        self.send_letter(dying, reason, is_retained, fx);
     }
 
     /// What becomes of dead letters here.
@@ -125,29 +111,76 @@ impl QueueState {
         }
     }
 
-    /// Hands a letter to whoever routes it, if there is a dead-letter exchange.
-    pub(super) fn send_letter(&mut self, letter: Letter, fx: &mut Effects) {
+    /// Puts a message among the letters, if there is a dead-letter exchange.
+    pub(super) fn send_letter(
+        &mut self,
+        dying: Dying,
+        reason: DeathReason,
+        is_retained: bool,
+        fx: &mut Effects,
+    ) {
         let Some(exchange) = &self.settings.dead_letter_exchange else {
-            fx.free(letter.message);
+            fx.free(dying.message);
             return;
         };
-        fx.dead_letters.push(DeadLetter {
-            queue: self.id,
-            vhost: Arc::clone(&self.vhost),
-            queue_name: Arc::clone(&self.name),
-            message: letter.message,
-            reason: letter.reason,
-            exchange: Arc::clone(exchange),
-            routing_key: self.settings.dead_letter_routing_key.clone(),
-            retained: letter.retained,
-            source: letter.source,
-        });
+        let routing_key = self.settings.dead_letter_routing_key.as_ref();
+        let death = Death {
+            reason,
+            address: self.letters.address(exchange, routing_key),
+            is_retained,
+        };
+        fx.free(self.letters.push(dying, death));
+        fx.dead_letters.push(self.id);
     }
 
-    /// The dead letter of a logged message was recorded together with the end of that message, or was dropped and the end recorded alone.
-    /// Until then a purge spares the position. Gives the bytes of its body, unless that was said before.
-    pub fn letter_left(&mut self, position: Position) -> Option<u32> {
-        self.leaving.remove(&position)
+    /// What is to be done about the letters by someone who may not wait: see [`NextLetter`]. `is_congested` if the journal has too
+    /// much to write.
+    pub fn next_letter(&mut self, is_congested: bool, fx: &mut Effects) -> NextLetter {
+        let mut left = Vec::new();
+        let next = self.letters.next(is_congested, &mut left);
+        if !left.is_empty() {
+            fx.discard(left);
+        }
+        next
+    }
+
+    /// The same for the one who was told [`NextLetter::Later`] on behalf of all others, until [`NextLetter::Nothing`].
+    pub fn next_deferred_letter(&mut self, is_congested: bool, fx: &mut Effects) -> NextLetter {
+        let mut left = Vec::new();
+        let next = self.letters.next_deferred(is_congested, &mut left);
+        if !left.is_empty() {
+            fx.discard(left);
+        }
+        next
+    }
+
+    /// The letter of that number was recorded elsewhere, or nobody takes it: its message ends here, unless the queue keeps it until it
+    /// has arrived. `false` if it is not the next one any more.
+    pub fn letter_left(&mut self, number: u64, fx: &mut Effects) -> bool {
+        let is_next = self.letters.is_next(number);
+        fx.settled.extend(self.letters.left(number));
+        is_next
+    }
+
+    /// What must be read for the next letters.
+    pub fn letters_to_load(&self) -> Option<Load> {
+        let span = self.letters.to_load()?;
+        Some(Load {
+            queue: self.id,
+            first: span.first,
+            last: span.last,
+            bytes_max: LETTERS_BYTES_MAX,
+        })
+    }
+
+    /// What was read of that. Letters that cannot be read do not leave, and are given up.
+    pub fn handle_letters_loaded(&mut self, block: LoadedBlock, now: Now, fx: &mut Effects) {
+        let lost = self.letters.handle_loaded(block);
+        for (position, is_retained) in lost {
+            if is_retained {
+                self.settle_dead_letter(position, true, now, fx);
+            }
+        }
     }
 
     /// A retained dead letter fared so: it has arrived in every queue that it was routed to, at least
@@ -190,7 +223,7 @@ impl QueueState {
     /// `queue.purge`: the ready messages go, not dead-lettered. Returns how many they were. What it costs depends on what
     /// stays, not on what goes.
     pub fn purge(&mut self, fx: &mut Effects) -> u64 {
-        let has_logged = self.ready.has_logged();
+        let has_logged = self.ready.has_logged() || self.arrivals.has_logged();
         let mut retained_logged = false;
         if let Some(quorum) = &mut self.quorum {
             retained_logged = quorum.has_logged_retained();
@@ -209,21 +242,18 @@ impl QueueState {
     /// Everything that is ready goes.
     pub(super) fn take_ready(&mut self, fx: &mut Effects) -> u64 {
         let purged = self.ready.take_all();
-        let messages = purged.messages();
+        let arrivals = std::mem::take(&mut self.arrivals);
+        let messages = purged.messages() + arrivals.messages();
         self.counters.purged += messages;
         if messages > 0 {
-            fx.discard(purged);
+            fx.discard((purged, arrivals));
         }
         messages
     }
 
     /// The logged positions that are not ready, as runs.
     fn survivors(&self) -> Vec<Run> {
-        let leaving = self
-            .leaving
-            .iter()
-            .map(|(position, bytes)| (*position, *bytes));
-        let mut positions: Vec<(Position, u32)> = leaving.collect();
+        let mut positions = Vec::new();
         self.unsettled.logged_positions(&mut positions);
         if let Some(quorum) = &self.quorum {
             quorum.logged_delayed(&mut positions);
@@ -233,6 +263,9 @@ impl QueueState {
         for (position, body_bytes) in positions {
             Run::push(&mut runs, position, body_bytes);
         }
+        runs.extend(self.letters.logged());
+        runs.sort_unstable_by_key(|run| run.first);
+        runs.dedup_by(|next, run| run.try_join(next));
         runs
     }
 

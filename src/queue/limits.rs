@@ -21,14 +21,16 @@ impl QueueState {
 
     /// Drops heads until the queue is within its limits, if it is of the kind that drops, a bounded number of them: a policy may set a limit far
     /// below what waits. The rest is due at once. A head that is only in the log is dropped when it is
-    /// loaded, since its size is not known before: until then the queue is over its limit.
+    /// loaded, since its size is not known before: until then the queue is over its limit, and owes the drop.
     pub(super) fn drop_overflow(&mut self, fx: &mut Effects) {
         self.has_more_overflow = false;
+        self.arrivals.is_drop_owed = false;
         for _ in 0..OVERFLOW_BATCH_MAX {
             if !self.must_drop() {
                 return;
             }
             let Some(entry) = self.ready.pop() else {
+                self.arrivals.is_drop_owed = self.ready.is_head_cold();
                 return;
             };
             self.counters.overflowed += 1;

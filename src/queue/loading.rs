@@ -177,7 +177,7 @@ impl QueueState {
     /// Leaves to the log whatever it has: the bodies of messages that wait, are handed out, delayed or retained. Returns the bytes of memory
     /// that become free.
     pub fn evict(&mut self, fx: &mut Effects) -> u64 {
-        if self.offered.messages > 0 {
+        if self.offered.messages > 0 || !self.arrivals.is_empty() {
             return 0;
         }
         let before = self.hot_bytes();
@@ -186,6 +186,9 @@ impl QueueState {
         if let Some(quorum) = &mut self.quorum {
             fx.discard(quorum.shed());
         }
+        let mut letters = Vec::new();
+        self.letters.shed(&mut letters);
+        fx.discard(letters);
         before - self.hot_bytes()
     }
 
@@ -198,7 +201,12 @@ impl QueueState {
     /// Bytes of memory that messages take here.
     pub(super) fn hot_bytes(&self) -> u64 {
         let kept = self.quorum.as_ref().map_or(0, |quorum| quorum.hot_bytes());
-        self.ready.totals().hot_bytes + self.unsettled.hot_bytes() + kept + self.offered.hot_bytes
+        self.ready.totals().hot_bytes
+            + self.unsettled.hot_bytes()
+            + self.arrivals.hot_bytes()
+            + self.letters.hot_bytes()
+            + self.offered.hot_bytes
+            + kept
     }
 
     /// Whether the log alone should keep what it has of messages that are not needed soon.
@@ -219,7 +227,7 @@ impl QueueState {
 
     /// Without consumers, a queue keeps little of what the log has.
     pub(super) fn shed_when_idle(&mut self, fx: &mut Effects) {
-        if self.consumers.live() > 0 || self.offered.messages > 0 {
+        if self.consumers.live() > 0 || self.offered.messages > 0 || !self.arrivals.is_empty() {
             return;
         }
         let own = self.hot_bytes();

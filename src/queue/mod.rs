@@ -7,7 +7,7 @@
 //! In reading order:
 //! - [`kind`], [`arguments`], [`settings`]: what a queue was asked to be, and what holds for it.
 //! - [`state`]: the state machine. Its parts: `entry` (a message in a queue), `ready` with `lane`, `range` and `returns`, `unsettled`,
-//!   [`consumers`], `quorum`, [`counters`]. What it does with them: [`placing`] (in), `giving` (out), `leaving` (the other doors), `limits`, `expiry`,
+//!   [`consumers`], `quorum`, [`counters`]. What it does with them: [`placing`] (in), `giving` (out), `leaving` (the other doors) with [`letters`], `limits` with `arrivals`, `expiry`,
 //!   and [`loading`], the way of a backlog between memory and the log, within the node's [`budget`].
 //! - [`effects`]: what it asks its caller to do after unlocking; [`dead_letters`]: what happens to a
 //!   message on its way to another exchange.
@@ -18,6 +18,7 @@
 //! Locks: a queue's, then an inbox's or a window's. None of them waits for anything else.
 
 pub mod arguments;
+mod arrivals;
 pub mod budget;
 mod burst;
 mod capacity;
@@ -36,6 +37,7 @@ mod interval;
 pub mod kind;
 mod lane;
 mod leaving;
+pub mod letters;
 mod limits;
 pub mod loading;
 pub mod placing;
@@ -53,13 +55,14 @@ pub use burst::{Burst, Placed};
 pub use consumers::{ConsumerActivity, ConsumerSnapshot, NewConsumer};
 pub use counters::Counters;
 pub use death_tally::{DeathStrategy, DeathTally};
-pub use effects::{DeadLetter, DeletionReason, Effects, Purge};
+pub use effects::{DeletionReason, Effects, Purge};
 pub use entry::Deadline;
 pub use giving::{AskedGet, GetOutcome};
 pub use handle::{Gone, Keeping, QueueDeclaration, QueueError, QueueHandle};
 pub use inbox::Inbox;
 pub use interval::Interval;
 pub use kind::QueueKind;
+pub use letters::{DeadLetter, NextLetter};
 pub use loading::{Load, LoadedBlock, LoadedMessage, Recovered, RecoveredLane};
 pub use placing::{Keep, Offer, Placement};
 pub use settings::{

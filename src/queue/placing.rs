@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::effects::Effects;
 use super::entry::{Deadline, Entry};
 use super::kind::QueueKind;
-use super::leaving::Letter;
+use super::letters::Dying;
 use super::settings::Overflow;
 use super::state::QueueState;
 use crate::model::{DeathReason, Now, Position, SharedMessage, WallMs};
@@ -149,11 +149,25 @@ impl QueueState {
         now: Now,
         fx: &mut Effects,
     ) {
-        self.end_offer(&message, placement);
         self.counters.published += 1;
         let is_logged = placement.keep != Keep::Memory;
         self.counters.log_writes += u64::from(is_logged);
+        if self.is_drop_owed() {
+            // Its lane hears of the end of the offer when it is let in.
+            self.offered.remove(&message, placement.is_cold);
+            let entry = Entry::new(placement.position, message, placement.deadline, is_logged);
+            self.arrive_new(entry, placement.is_cold, now, fx);
+            return;
+        }
+        self.end_offer(&message, placement);
         let entry = Entry::new(placement.position, message, placement.deadline, is_logged);
+        self.place(entry, placement.is_cold, now, fx);
+        self.advance(now, fx);
+    }
+
+    /// Gives a new message to a consumer, or puts it to those that wait.
+    #[inline]
+    pub(super) fn place(&mut self, entry: Entry, is_cold: bool, now: Now, fx: &mut Effects) {
         if self.ready.is_empty() {
             if self.consumers.any_queued()
                 && let Some(owner) = self.consumers.pick(self.id, entry.message.cost_bytes())
@@ -166,10 +180,9 @@ impl QueueState {
                 return;
             }
         }
-        if let Some(entry) = self.ready.push(entry, placement.is_cold) {
+        if let Some(entry) = self.ready.push(entry, is_cold) {
             fx.free(entry.message);
         }
-        self.advance(now, fx);
     }
 
     /// An offered message does not enter, because its record could not be written. Its place stays empty.
@@ -224,13 +237,13 @@ impl QueueState {
                 self.death_strategy(),
                 DeathReason::MaxLen,
             );
-            let letter = Letter {
+            let dying = Dying {
                 message: Some(Arc::clone(message)),
-                reason: DeathReason::MaxLen,
-                retained: None,
-                source: None,
+                position: None,
+                body_bytes: message.body_bytes() as u32,
+                is_logged: false,
             };
-            self.send_letter(letter, fx);
+            self.send_letter(dying, DeathReason::MaxLen, false, fx);
         }
     }
 }

@@ -3,16 +3,16 @@
 //! In: ranges of positions, blocks that were loaded. Out: entries, and what is left of the ranges. It knows no order of service.
 
 use super::entry::{Attempts, Deadline, Entry, Stub};
-use super::loading::LoadedMessage;
+use super::loading::{LoadedBlock, LoadedMessage};
 use crate::model::Position;
 
 /// Entries that a drained deque may keep room for.
 pub const ROOM_KEPT: usize = 16;
 
-/// Returned ranges that one load may span.
-pub const LOAD_SLOTS_MAX: usize = 256;
+/// Ranges that one load may span.
+const LOAD_SLOTS_MAX: usize = 256;
 
-/// Positions that one load of several returned ranges may span.
+/// Positions that one load of several ranges may span.
 pub const LOAD_SPAN_MAX: u64 = 1024;
 
 /// What waits, in numbers.
@@ -94,6 +94,27 @@ pub enum Head<'a> {
     },
 }
 
+/// A message in memory, or consecutive ones that are only in the log.
+#[derive(Debug)]
+pub enum Slot {
+    /// In memory.
+    Hot(Entry),
+    /// In the log alone; the first position is known where the slot stands.
+    Cold(ColdRange),
+}
+
+impl Slot {
+    /// What is known of the next message when this slot is next.
+    pub fn head(&self) -> Head<'_> {
+        match self {
+            Self::Hot(entry) => Head::Hot(entry),
+            Self::Cold(range) => Head::Cold {
+                may_expire: range.may_expire,
+            },
+        }
+    }
+}
+
 /// Consecutive messages, all of them waiting, that only the log has.
 #[derive(Clone, Copy, Debug)]
 pub struct ColdRange {
@@ -131,7 +152,7 @@ impl ColdRange {
 
     /// Takes what a block brought for the part from `first` to `through`, as entries in `found`. Returns what is left above, with its
     /// first position, and the number lost.
-    pub fn load(
+    fn load(
         self,
         first: Position,
         through: Position,
@@ -193,4 +214,52 @@ pub struct Span {
     pub first: Position,
     /// The last one.
     pub last: Position,
+}
+
+/// What is read at once when messages from `first` to `last` are wanted: ranges behind them, given in their order, come along while
+/// their positions ascend in the same lane and lie near.
+pub fn reach(
+    first: Position,
+    last: Position,
+    behind: impl Iterator<Item = (Position, Position)>,
+) -> Span {
+    let mut span = Span { first, last };
+    for (next, next_last) in behind.take(LOAD_SLOTS_MAX) {
+        let is_near = next.lane() == first.lane()
+            && next > span.last
+            && next_last.0 - first.0 < LOAD_SPAN_MAX;
+        if !is_near {
+            break;
+        }
+        span.last = next_last;
+    }
+    span
+}
+
+/// Turns ranges into what a block brought. `take` gives the next range, none that begins before its first argument or behind its second
+/// one. Gives what stands in their place, in order, and how many messages are lost.
+pub fn fill(
+    span: Span,
+    block: &mut LoadedBlock,
+    totals: &mut Totals,
+    mut take: impl FnMut(Position, Position) -> Option<(Position, ColdRange)>,
+) -> (Vec<(Position, Slot)>, u64) {
+    let through = block.through.min(span.last);
+    let mut messages = std::mem::take(&mut block.messages).into_iter().peekable();
+    let (mut slots, mut lost) = (Vec::new(), 0);
+    let mut wanted = span.first;
+    while wanted <= through
+        && let Some((first, range)) = take(wanted, through)
+    {
+        let (rest, gone) = range.load(first, through, &mut messages, totals, |entry| {
+            slots.push((entry.position, Slot::Hot(entry)));
+        });
+        lost += gone;
+        if let Some((first, rest)) = rest {
+            slots.push((first, Slot::Cold(rest)));
+            break;
+        }
+        wanted = range.last.next();
+    }
+    (slots, lost)
 }

@@ -3,7 +3,7 @@
 //! In: entries at the tail, messages that come back, blocks that were loaded. Out: the next entry, expired heads, ranges to load, sums. It
 //! knows no consumer, no limit and no clock.
 
-use super::entry::{Deadline, Entry, Item};
+use super::entry::{Deadline, Entry, Item, Stub};
 use super::lane::Lane;
 use super::loading::{LoadedBlock, Recollection};
 use super::range::{Brought, ColdTail, Head, Span, Totals};
@@ -80,6 +80,12 @@ impl Ready {
         }
         lane.push(entry, &mut self.totals);
         None
+    }
+
+    /// Adds a new message that only the log has at the end of its lane.
+    pub fn push_cold(&mut self, stub: &Stub) {
+        let index = self.index(stub.position.lane());
+        self.lanes[index].push_cold(stub, &mut self.totals);
     }
 
     /// Puts a message back into its original place in its lane.

@@ -6,22 +6,13 @@ use std::collections::VecDeque;
 
 use super::entry::{Deadline, Entry, Item};
 use super::loading::LoadedBlock;
-use super::range::{
-    Brought, ColdRange, Head, LOAD_SLOTS_MAX, LOAD_SPAN_MAX, ROOM_KEPT, Span, Totals,
-};
+use super::range::{Brought, ColdRange, Head, ROOM_KEPT, Slot, Span, Totals, fill, reach};
 use crate::model::Position;
-
-/// A message in memory, or consecutive ones that came back one after the other and are only in the log.
-#[derive(Debug)]
-enum Slot {
-    Hot(Entry),
-    Cold(Position, ColdRange),
-}
 
 /// The returns of a quorum queue.
 #[derive(Debug, Default)]
 pub struct Returns {
-    slots: VecDeque<Slot>,
+    slots: VecDeque<(Position, Slot)>,
     loading: Option<Span>,
 }
 
@@ -33,20 +24,15 @@ impl Returns {
 
     /// The next message.
     pub fn peek(&self) -> Option<Head<'_>> {
-        self.slots.front().map(|slot| match slot {
-            Slot::Hot(entry) => Head::Hot(entry),
-            Slot::Cold(_, range) => Head::Cold {
-                may_expire: range.may_expire,
-            },
-        })
+        self.slots.front().map(|(_, slot)| slot.head())
     }
 
     /// Takes the next message, if it is in memory.
     pub fn pop(&mut self, totals: &mut Totals) -> Option<Entry> {
-        if !matches!(self.slots.front(), Some(Slot::Hot(_))) {
+        if !matches!(self.slots.front(), Some((_, Slot::Hot(_)))) {
             return None;
         }
-        let Some(Slot::Hot(entry)) = self.slots.pop_front() else {
+        let Some((_, Slot::Hot(entry))) = self.slots.pop_front() else {
             return None;
         };
         if self.slots.is_empty() && self.slots.capacity() > ROOM_KEPT {
@@ -61,7 +47,7 @@ impl Returns {
         match item {
             Item::Hot(entry) => {
                 totals.count_in(&entry);
-                self.slots.push_back(Slot::Hot(entry));
+                self.slots.push_back((entry.position, Slot::Hot(entry)));
             }
             Item::Cold(stub) => {
                 let range = ColdRange::of(&stub);
@@ -77,26 +63,12 @@ impl Returns {
         if self.loading.is_some() {
             return None;
         }
-        let Some(Slot::Cold(first, range)) = self.slots.front() else {
-            return None;
-        };
-        let mut span = Span {
-            first: *first,
-            last: range.last,
-        };
-        for slot in self.slots.iter().take(LOAD_SLOTS_MAX).skip(1) {
-            match slot {
-                Slot::Cold(next, range)
-                    if next.lane() == span.last.lane()
-                        && *next > span.last
-                        && range.last.0 - span.first.0 < LOAD_SPAN_MAX =>
-                {
-                    span.last = range.last;
-                }
-                _ => break,
-            }
-        }
-        self.loading = Some(span);
+        let mut ranges = self.slots.iter().map_while(|(first, slot)| match slot {
+            Slot::Cold(range) => Some((*first, range.last)),
+            Slot::Hot(_) => None,
+        });
+        let (first, last) = ranges.next()?;
+        self.loading = Some(reach(first, last, ranges));
         self.loading
     }
 
@@ -113,27 +85,17 @@ impl Returns {
         if through < span.first {
             return Some(Brought::default());
         }
-        let mut messages = std::mem::take(&mut block.messages).into_iter().peekable();
-        let mut front = Vec::new();
-        let mut lost = 0;
-        let mut wanted = span.first;
-        while let Some(Slot::Cold(first, range)) = self.slots.front() {
-            let (first, range) = (*first, *range);
-            if first < wanted || first > through {
-                break;
+        let (slots, lost) = fill(span, block, totals, |wanted, through| {
+            match self.slots.front() {
+                Some((first, Slot::Cold(_))) if (wanted..=through).contains(first) => {}
+                _ => return None,
             }
-            self.slots.pop_front();
-            let (rest, gone) = range.load(first, through, &mut messages, totals, |entry| {
-                front.push(Slot::Hot(entry));
-            });
-            lost += gone;
-            if let Some((first, rest)) = rest {
-                front.push(Slot::Cold(first, rest));
-                break;
+            match self.slots.pop_front() {
+                Some((first, Slot::Cold(range))) => Some((first, range)),
+                _ => None,
             }
-            wanted = range.last.next();
-        }
-        for slot in front.into_iter().rev() {
+        });
+        for slot in slots.into_iter().rev() {
             self.slots.push_front(slot);
         }
         Some(Brought { lost, surplus: 0 })
@@ -144,7 +106,7 @@ impl Returns {
         let mut slots = VecDeque::new();
         for slot in std::mem::take(&mut self.slots) {
             match slot {
-                Slot::Hot(entry)
+                (_, Slot::Hot(entry))
                     if entry.is_logged()
                         && !(slots.is_empty() && entry.deadline != Deadline::NEVER) =>
                 {
@@ -156,8 +118,8 @@ impl Returns {
                     push_cold(&mut slots, stub.position, range);
                     shed.push(entry);
                 }
-                Slot::Cold(first, range) => push_cold(&mut slots, first, range),
-                Slot::Hot(entry) => slots.push_back(Slot::Hot(entry)),
+                (first, Slot::Cold(range)) => push_cold(&mut slots, first, range),
+                hot => slots.push_back(hot),
             }
         }
         self.slots = slots;
@@ -165,11 +127,11 @@ impl Returns {
 }
 
 /// Adds a range at the end, joined to the last one if it continues it.
-fn push_cold(slots: &mut VecDeque<Slot>, first: Position, range: ColdRange) {
-    if let Some(Slot::Cold(_, last)) = slots.back_mut()
+fn push_cold(slots: &mut VecDeque<(Position, Slot)>, first: Position, range: ColdRange) {
+    if let Some((_, Slot::Cold(last))) = slots.back_mut()
         && last.try_extend(first, &range)
     {
         return;
     }
-    slots.push_back(Slot::Cold(first, range));
+    slots.push_back((first, Slot::Cold(range)));
 }

@@ -7,9 +7,10 @@
 //! After every call, either no message is ready or no consumer can take one, unless a bounded piece of
 //! work ran out, in which case [`QueueState::poll_timeout`] is due at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::arrivals::Arrivals;
 use super::budget::{HotBudget, HotShare};
 use super::capacity::Capacity;
 use super::consumers::{ConsumerSnapshot, Consumers, NewConsumer};
@@ -17,13 +18,14 @@ use super::counters::Counters;
 use super::effects::{DeletionReason, Effects};
 use super::giving::AskedGet;
 use super::kind::QueueKind;
+use super::letters::Letters;
 use super::placing::{Offered, Sequences};
 use super::quorum::Quorum;
 use super::range::Head;
 use super::ready::Ready;
 use super::settings::{EffectiveSettings, PolicySettings, QUORUM_PREFETCH_MAX, QueueSettings};
 use super::unsettled::UnsettledTable;
-use crate::model::{ConsumerId, InboxEvent, Name, Now, Position, QueueCounts, QueueId, WallMs};
+use crate::model::{ConsumerId, InboxEvent, Now, Position, QueueCounts, QueueId, WallMs};
 
 /// Why a consumer is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,21 +87,21 @@ pub struct QueueSnapshot {
 #[derive(Debug)]
 pub struct QueueState {
     pub(super) id: QueueId,
-    pub(super) name: Name,
-    pub(super) vhost: Name,
     pub(super) settings: EffectiveSettings,
     auto_delete: bool,
     /// Persistent messages must survive a restart.
     pub(super) is_durable: bool,
     pub(super) ready: Ready,
     pub(super) offered: Offered,
+    /// What came while a head that must be dropped was not loaded.
+    pub(super) arrivals: Arrivals,
     pub(super) unsettled: UnsettledTable,
     pub(super) consumers: Consumers,
     /// Those who wait for the answer to a `basic.get` until the head is loaded.
     pub(super) gets: VecDeque<AskedGet>,
     pub(super) quorum: Option<Box<Quorum>>,
-    /// Logged messages whose dead letter is on its way, and not recorded yet.
-    pub(super) leaving: BTreeMap<Position, u32>,
+    /// Dead letters that have not left.
+    pub(super) letters: Letters,
     pub(super) counters: Counters,
     pub(super) capacity: Capacity,
     pub(super) share: HotShare,
@@ -115,11 +117,8 @@ pub struct QueueState {
 
 impl QueueState {
     /// An empty queue. `durable` says whether its persistent messages must survive a restart; `budget` is the node's.
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
         id: QueueId,
-        name: Name,
-        vhost: Name,
         settings: &QueueSettings,
         policy: &PolicySettings,
         auto_delete: bool,
@@ -130,17 +129,16 @@ impl QueueState {
         let effective = EffectiveSettings::new(settings, policy);
         Self {
             id,
-            name,
-            vhost,
             auto_delete,
             is_durable: durable,
             ready: Ready::default(),
             offered: Offered::default(),
+            arrivals: Arrivals::default(),
             unsettled: UnsettledTable::default(),
             consumers: Consumers::new(effective.kind, effective.single_active_consumer),
             gets: VecDeque::new(),
             quorum: (effective.kind == QueueKind::Quorum).then(Box::default),
-            leaving: BTreeMap::new(),
+            letters: Letters::default(),
             counters: Counters::default(),
             capacity: Capacity::default(),
             share: HotShare::new(budget),
@@ -155,7 +153,7 @@ impl QueueState {
 
     /// Brings the queue to rest: what is too much is dropped, what expired at the heads goes, those who wait are served.
     pub(super) fn advance(&mut self, now: Now, fx: &mut Effects) {
-        self.drop_overflow(fx);
+        self.drop_and_let_in(now, fx);
         self.expire_heads(now, fx);
         self.assign(now, fx);
     }
@@ -236,7 +234,7 @@ impl QueueState {
         if !self.settings.retains_dead_letters {
             self.give_up_retained(fx);
         }
-        self.drop_overflow(fx);
+        self.drop_and_let_in(now, fx);
         self.assign(now, fx);
     }
 
@@ -272,7 +270,7 @@ impl QueueState {
     /// What `queue.declare-ok` shows.
     pub fn counts(&self) -> QueueCounts {
         QueueCounts {
-            messages_ready: saturate(self.ready.messages()),
+            messages_ready: saturate(self.ready_messages()),
             consumers: saturate(self.consumers.live() as u64),
         }
     }
@@ -280,8 +278,8 @@ impl QueueState {
     /// What the API shows.
     pub fn snapshot(&self) -> QueueSnapshot {
         QueueSnapshot {
-            messages_ready: self.ready.messages(),
-            message_bytes_ready: self.ready.body_bytes(),
+            messages_ready: self.ready_messages(),
+            message_bytes_ready: self.ready.body_bytes() + self.arrivals.body_bytes(),
             messages_unsettled: self.unsettled.messages(),
             message_bytes_unsettled: self.unsettled.body_bytes(),
             messages_delayed: self.delayed_messages(),
@@ -290,9 +288,11 @@ impl QueueState {
                 .as_ref()
                 .map_or(0, |quorum| quorum.retained_messages()),
             consumers: self.consumers.live() as u64,
-            messages_paged: self.ready.totals().cold_messages,
-            messages_in_memory: self.ready.totals().hot_messages,
-            message_bytes_ready_in_memory: self.ready.totals().hot_body_bytes,
+            messages_paged: self.ready.totals().cold_messages + self.arrivals.cold_messages(),
+            messages_in_memory: self.ready.totals().hot_messages + self.arrivals.messages()
+                - self.arrivals.cold_messages(),
+            message_bytes_ready_in_memory: self.ready.totals().hot_body_bytes
+                + self.arrivals.hot_body_bytes(),
             messages_unsettled_in_memory: self.unsettled.messages_in_memory(),
             message_bytes_retained: self
                 .quorum
@@ -319,8 +319,13 @@ impl QueueState {
 
     /// Whether every accepted message is in exactly one place: ready, delayed, unsettled or gone.
     pub fn is_balanced(&self) -> bool {
-        let inside = self.ready.messages() + self.unsettled.messages() + self.delayed_messages();
+        let inside = self.ready_messages() + self.unsettled.messages() + self.delayed_messages();
         self.counters.is_balanced(inside)
+    }
+
+    /// Messages that wait, those among them that are not let in yet.
+    pub(super) fn ready_messages(&self) -> u64 {
+        self.ready.messages() + self.arrivals.messages()
     }
 
     /// A consumer is no longer there.

@@ -30,6 +30,7 @@ use super::unsettled::{Entry, UnsettledList};
 use crate::model::{
     ChannelNumber, Command, ConsumerId, Delivery, DeliveryTag, Exception, Execution, Executor,
     Name, Refusal, Reply, Settlement, SettlementOutcome, SharedMessage, Traffic, Unsettled,
+    UnsettledDeliveries,
 };
 use crate::protocol::{
     Fault, Frame, FrameError, FrameKind, Method, MethodError, ReplyCode, basic, channel, frame,
@@ -328,16 +329,14 @@ impl Channel {
     }
 
     /// Ends the channel towards the broker, unless that was done; gives what the client never settled.
-    pub(super) fn release(&mut self) -> Option<Vec<Unsettled>> {
+    pub(super) fn release(&mut self) -> Option<UnsettledDeliveries> {
         if std::mem::replace(&mut self.is_released, true) {
             return None;
         }
         if let Some(transaction) = self.transaction.take() {
             self.unsettled.put_back(transaction.into_entries());
         }
-        let mut unsettled = Vec::with_capacity(self.unsettled.len());
-        self.unsettled
-            .take_all(|entry| unsettled.push(entry.delivery));
+        let mut unsettled = self.unsettled.take_runs();
         let held = self.waiting.take().map(|waiting| waiting.held);
         let held = held.into_iter().flatten().filter_map(|delivery| {
             Some(Unsettled {
@@ -349,7 +348,7 @@ impl Channel {
         self.content = None;
         self.confirms = None;
         self.consumers = Consumers::default();
-        unsettled.extend(held);
+        held.for_each(|delivery| unsettled.push(delivery, 1));
         Some(unsettled)
     }
 

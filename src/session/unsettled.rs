@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{DeliveryTag, Position, Unsettled};
+use crate::model::{DeliveryTag, Position, Unsettled, UnsettledDeliveries};
 
 /// Runs in a chunk: what a run in the middle moves, and half of it, about, what a search looks at last.
 const RUNS_PER_CHUNK_MAX: usize = 256;
@@ -143,6 +143,15 @@ impl UnsettledList {
         self.len = len;
         self.tidy(0);
         true
+    }
+
+    /// Takes all, oldest first, without a place for each.
+    pub(super) fn take_runs(&mut self) -> UnsettledDeliveries {
+        let mut taken = UnsettledDeliveries::default();
+        for run in std::mem::take(self).chunks.into_iter().flatten() {
+            taken.push(run.first.delivery, run.count);
+        }
+        taken
     }
 
     /// Takes all, oldest first.
@@ -340,6 +349,15 @@ mod tests {
         (1..=1_000_000).for_each(|tag| list.push(entry_of(1, tag, 7 + tag)));
         assert_eq!((list.len(), runs(&list)), (1_000_000, 1));
         assert!(capacity(&list) <= KEPT_RUNS_MAX);
+        let mut closed = UnsettledList::default();
+        (1..=1_000_000).for_each(|tag| closed.push(entry_of(1, tag, 7 + tag)));
+        let handed_over = closed.take_runs();
+        assert_eq!((handed_over.len(), closed.len()), (1_000_000, 0));
+        assert!(
+            handed_over.heap_bytes() <= 256,
+            "{}",
+            handed_over.heap_bytes()
+        );
         assert_eq!(
             list.take(DeliveryTag(500_000)),
             Some(entry_of(1, 500_000, 500_007))

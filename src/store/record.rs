@@ -125,20 +125,27 @@ pub struct Run {
 impl Run {
     /// Adds a position to the last of `runs` if it follows it, else as a run of its own.
     pub fn push(runs: &mut Vec<Self>, position: Position, body_bytes: u32) {
-        if let Some(run) = runs.last_mut()
-            && run.first.0.checked_add(u64::from(run.count)) == Some(position.0)
-            && run.first.lane() == position.lane()
-            && let Some(count) = run.count.checked_add(1)
-            && let Some(bytes) = run.body_bytes.checked_add(body_bytes)
-        {
-            (run.count, run.body_bytes) = (count, bytes);
-            return;
-        }
-        runs.push(Self {
+        let next = Self {
             first: position,
             count: 1,
             body_bytes,
-        });
+        };
+        if !runs.last_mut().is_some_and(|run| run.try_join(&next)) {
+            runs.push(next);
+        }
+    }
+
+    /// Takes in the run that follows directly. `false` if `next` does not, or the two are too much for one.
+    pub fn try_join(&mut self, next: &Self) -> bool {
+        if self.first.0.checked_add(u64::from(self.count)) == Some(next.first.0)
+            && self.first.lane() == next.first.lane()
+            && let Some(count) = self.count.checked_add(next.count)
+            && let Some(bytes) = self.body_bytes.checked_add(next.body_bytes)
+        {
+            (self.count, self.body_bytes) = (count, bytes);
+            return true;
+        }
+        false
     }
 }
 

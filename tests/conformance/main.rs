@@ -12,6 +12,7 @@ mod administration;
 mod alarms;
 mod bindings;
 mod channels;
+mod cold_letters;
 mod confirms;
 mod connection;
 mod consume;

@@ -41,7 +41,7 @@ struct World {
     next_consumer: u64,
     next_channel: u16,
     /// Dead letters that the model has not explained yet.
-    dead: VecDeque<DeadLetter>,
+    dead: VecDeque<(usize, DeadLetter)>,
     /// Deaths that the model waits to see.
     deaths: Vec<(u64, DeathReason)>,
 }
@@ -177,7 +177,7 @@ impl World {
                 };
                 pair.log.insert(placement.position.0, logged);
             }
-            pair.ready.push(Waiting {
+            let waiting = Waiting {
                 position: placement.position.0,
                 body: number(&message),
                 level: placement.position.lane(),
@@ -185,7 +185,9 @@ impl World {
                 acquired: 0,
                 failed: 0,
                 is_logged,
-            });
+            };
+            pair.arrive(false, waiting);
+            pair.end_step();
             pair.real.enter(message, placement, self.now, &mut self.fx);
             // What the model sees is the order of entering.
             pair.record(&mut self.fx);
@@ -229,6 +231,7 @@ impl World {
             assert!(pair.real.settle(position, outcome, self.now, &mut self.fx));
         }
         let pair = &mut self.pairs[at];
+        pair.end_step();
         pair.real.after_settlements(self.now, &mut self.fx);
         pair.record(&mut self.fx);
     }
@@ -377,6 +380,7 @@ impl World {
         assert_eq!(purged as usize, pair.ready_count());
         pair.ready.clear();
         pair.returns.clear();
+        pair.staged.clear();
         pair.retained.clear();
         pair.record(&mut self.fx);
     }
@@ -390,13 +394,9 @@ impl World {
         pair.record(&mut self.fx);
     }
 
-    /// Dead letters that are on their way are recorded; those that were to be kept have arrived, or not.
+    /// Dead letters that were to be kept have arrived, or not.
     fn settle_letters(&mut self, at: usize) {
         let pair = &mut self.pairs[at];
-        for position in std::mem::take(&mut pair.leaving) {
-            assert!(pair.log.remove(&position).is_some());
-            pair.real.letter_left(Position(position));
-        }
         if let Some(position) = pair.retained.keys().next().copied() {
             let has_arrived = self.random.chance(60);
             if has_arrived {
@@ -453,13 +453,22 @@ impl World {
 
     /// Applies to the model what the queues did: dead letters as soon as they are possible, gifts otherwise.
     fn catch_up(&mut self) {
-        self.dead.extend(self.fx.dead_letters.drain(..));
+        for queue in std::mem::take(&mut self.fx.dead_letters) {
+            let at = queue.0 as usize - 1;
+            let letters = self.pairs[at].take_letters(self.now, &mut self.fx);
+            self.dead
+                .extend(letters.into_iter().map(|letter| (at, letter)));
+        }
         loop {
             if self.explain_letter() {
                 continue;
             }
             let now = self.now;
             let advanced = self.pairs.iter_mut().any(|pair| {
+                let is_head = pair.gifts.lock().front().map(|given| pair.is_head(given));
+                if is_head != Some(true) && pair.let_in() {
+                    return true;
+                }
                 let next = pair.gifts.lock().pop_front();
                 next.is_some_and(|given| {
                     pair.give(given, now);
@@ -474,10 +483,10 @@ impl World {
 
     /// Whether the first dead letter is one that the model expects now.
     fn explain_letter(&mut self) -> bool {
-        let Some(letter) = self.dead.front() else {
+        let Some((at, letter)) = self.dead.front() else {
             return false;
         };
-        let pair = &mut self.pairs[letter.queue.0 as usize - 1];
+        let pair = &mut self.pairs[*at];
         if let Some(position) = letter.retained
             && pair.retained.contains_key(&position.0)
         {
@@ -485,7 +494,7 @@ impl World {
             self.dead.pop_front();
             return true;
         }
-        let body = number(&pair.message_of(letter));
+        let body = number(&letter.message);
         let known = self
             .deaths
             .iter()
@@ -503,8 +512,7 @@ impl World {
                 })
             }
             DeathReason::MaxLen => {
-                let traits = &pair.traits;
-                let is_over = pair.limited_count() > traits.max_length && !traits.rejects;
+                let is_over = pair.is_over();
                 let is_head = pair.head().is_some_and(|head| head.body == body);
                 if is_over && is_head {
                     pair.pop();
@@ -517,9 +525,6 @@ impl World {
                 assert!(pair.traits.retains && letter.source.is_none());
                 let is_logged = pair.log.contains_key(&position.0);
                 pair.retained.insert(position.0, is_logged);
-            }
-            if let Some(position) = letter.source {
-                pair.leaving.push(position.0);
             }
             self.dead.pop_front();
         }

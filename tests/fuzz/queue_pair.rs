@@ -12,7 +12,7 @@ use haremq::model::{
 };
 use haremq::protocol::{FieldTable, ShortString, Value};
 use haremq::queue::{
-    DeadLetter, Deadline, Effects, HotBudget, Keep, Load, LoadedBlock, LoadedMessage,
+    DeadLetter, Deadline, Effects, HotBudget, Keep, Load, LoadedBlock, LoadedMessage, NextLetter,
     PolicySettings, QueueKind, QueueSettings, QueueState, Recovered, RecoveredLane,
 };
 use parking_lot::Mutex;
@@ -202,12 +202,12 @@ pub struct Pair {
     /// In the order of service within a level; levels are compared when asked.
     pub ready: Vec<Waiting>,
     pub returns: Vec<Waiting>,
+    /// What came while a head was to be dropped that is not loaded, by steps; whether each goes behind the returns.
+    pub staged: VecDeque<Vec<(bool, Waiting)>>,
     pub delayed: BTreeMap<(u64, u64), Waiting>,
     /// Dead letters that have not arrived, and whether the log has them.
     pub retained: BTreeMap<u64, bool>,
     pub unsettled: BTreeMap<u64, Held>,
-    /// Messages whose dead letter is not recorded yet.
-    pub leaving: Vec<u64>,
     pub consumers: BTreeMap<u64, Consuming>,
     /// Who waits for the answer to a get: channel, no-ack.
     pub gets: VecDeque<(u16, bool)>,
@@ -232,10 +232,10 @@ impl Pair {
             traits,
             ready: Vec::new(),
             returns: Vec::new(),
+            staged: VecDeque::new(),
             delayed: BTreeMap::new(),
             retained: BTreeMap::new(),
             unsettled: BTreeMap::new(),
-            leaving: Vec::new(),
             consumers: BTreeMap::new(),
             gets: VecDeque::new(),
             gifts: Gifts::default(),
@@ -250,7 +250,54 @@ impl Pair {
     }
 
     pub fn ready_count(&self) -> usize {
-        self.ready.len() + self.returns.len()
+        self.ready.len() + self.returns.len() + self.staged.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Something new: it waits if a drop is owed, together with what else comes in this step.
+    pub fn arrive(&mut self, is_return: bool, message: Waiting) {
+        if self.real.is_drop_owed() {
+            if self.staged.is_empty() {
+                self.staged.push_back(Vec::new());
+            }
+            let step = self.staged.back_mut().unwrap();
+            step.push((is_return, message));
+        } else if is_return {
+            self.returns.push(message);
+        } else {
+            self.ready.push(message);
+        }
+    }
+
+    /// What comes next is another step.
+    pub fn end_step(&mut self) {
+        if self.staged.back().is_some_and(|step| !step.is_empty()) {
+            self.staged.push_back(Vec::new());
+        }
+    }
+
+    /// Whether something that was let in must be dropped.
+    pub fn is_over(&self) -> bool {
+        let staged = self.staged.iter().map(Vec::len).sum::<usize>();
+        let is_over = self.limited_count() - staged > self.traits.max_length;
+        !self.traits.rejects && is_over && self.head().is_some()
+    }
+
+    /// Lets the next step in, if nothing is to be dropped before. `false` if there is none.
+    pub fn let_in(&mut self) -> bool {
+        if self.is_over() {
+            return false;
+        }
+        let Some(step) = self.staged.pop_front() else {
+            return false;
+        };
+        for (is_return, message) in step {
+            if is_return {
+                self.returns.push(message);
+            } else {
+                self.ready.push(message);
+            }
+        }
+        true
     }
 
     /// What counts against the limit.
@@ -392,7 +439,7 @@ impl Pair {
     /// Puts a message back, or says that it died of too many deliveries.
     pub fn requeue(&mut self, mut message: Waiting, failed: bool, now: Now) -> bool {
         if !self.is_quorum() {
-            self.ready.push(message);
+            self.arrive(false, message);
             return true;
         }
         message.failed += u32::from(failed);
@@ -404,15 +451,27 @@ impl Pair {
                 let key = (now.wall_ms + delay_ms, message.position);
                 self.delayed.insert(key, message);
             }
-            None => self.returns.push(message),
+            None => self.arrive(true, message),
         }
         true
     }
 
+    /// Whether what was given comes from the present head.
+    pub fn is_head(&self, given: &Given) -> bool {
+        let position = match given {
+            Given::Delivery(delivery) => delivery.position,
+            Given::Answer { got: Some(got), .. } => got.position,
+            Given::Answer { got: None, .. } => return self.ready_count() == 0,
+        };
+        self.head().is_some_and(|head| head.position == position.0)
+    }
+
     /// Lets time pass in the queue and in the model.
     pub fn handle_timeout(&mut self, now: Now, fx: &mut Effects) {
+        let stands_still = self.real.is_drop_owed();
         self.real.handle_timeout(now, fx);
-        while let Some(first) = self.delayed.first_entry()
+        while !stands_still
+            && let Some(first) = self.delayed.first_entry()
             && first.key().0 <= now.wall_ms
         {
             let message = first.remove();
@@ -453,14 +512,49 @@ impl Pair {
         self.real.settle_budget();
     }
 
-    /// The message of a dead letter, wherever it is.
-    pub fn message_of(&self, letter: &DeadLetter) -> SharedMessage {
-        let position = letter.source.or(letter.retained);
-        match (&letter.message, position) {
-            (Some(message), _) => Arc::clone(message),
-            (None, Some(position)) => Arc::clone(&self.log[&position.0].message),
-            (None, None) => panic!("a letter without a message"),
+    /// Takes a dead letter, or all that are behind one that is only in the log. What had a place in the log ends there.
+    pub fn take_letters(&mut self, now: Now, fx: &mut Effects) -> Vec<DeadLetter> {
+        let mut letters = Vec::new();
+        let mut is_deferred = false;
+        loop {
+            let next = if is_deferred {
+                self.real.next_deferred_letter(false, fx)
+            } else {
+                self.real.next_letter(false, fx)
+            };
+            match next {
+                NextLetter::Nothing => break,
+                NextLetter::Now(letter) => {
+                    assert!(self.real.letter_left(letter.number, fx));
+                    for (position, _) in fx.settled.drain(..) {
+                        assert!(self.log.remove(&position.0).is_some());
+                    }
+                    letters.push(letter);
+                    if !is_deferred {
+                        break;
+                    }
+                }
+                NextLetter::Later => {
+                    is_deferred = true;
+                    let load = self.real.letters_to_load().expect("nothing to read");
+                    let live = self.log.range(load.first.0..=load.last.0);
+                    let messages = live.map(|(position, logged)| LoadedMessage {
+                        position: Position(*position),
+                        message: Arc::clone(&logged.message),
+                        deadline: logged.deadline,
+                    });
+                    let block = LoadedBlock {
+                        first: load.first,
+                        through: load.last,
+                        messages: messages.collect(),
+                        damaged: Vec::new(),
+                    };
+                    self.real.handle_letters_loaded(block, now, fx);
+                }
+            }
         }
+        self.real.settle_budget();
+        letters
     }
 
     /// The loader looks up what a load asked for.
@@ -568,10 +662,10 @@ impl Pair {
         }
         self.ready.clear();
         self.returns.clear();
+        self.staged.clear();
         self.delayed.clear();
         self.retained.clear();
         self.unsettled.clear();
-        self.leaving.clear();
         self.consumers.clear();
         self.gets.clear();
         self.loads.clear();
@@ -615,7 +709,9 @@ impl Pair {
         assert_eq!(snapshot.messages_retained as usize, self.retained.len());
         assert_eq!(snapshot.consumers as usize, self.consumers.len());
         let digits = |waiting: &Waiting| waiting.body.to_string().len() as u64;
-        let ready_bytes: u64 = self.ready.iter().chain(&self.returns).map(digits).sum();
+        let staged = self.staged.iter().flatten().map(|(_, waiting)| waiting);
+        let all_ready = self.ready.iter().chain(&self.returns).chain(staged.clone());
+        let ready_bytes: u64 = all_ready.map(digits).sum();
         if self.lost == 0 {
             assert_eq!(snapshot.message_bytes_ready, ready_bytes);
         }
@@ -625,8 +721,8 @@ impl Pair {
             .map(|held| digits(&held.message))
             .sum();
         assert_eq!(snapshot.message_bytes_unsettled, held_bytes);
-        let mut logged: BTreeSet<u64> = self.leaving.iter().copied().collect();
-        let waiting = self.ready.iter().chain(&self.returns);
+        let mut logged = BTreeSet::new();
+        let waiting = self.ready.iter().chain(&self.returns).chain(staged);
         let held = self.unsettled.values().map(|held| &held.message);
         let all = waiting.chain(held).chain(self.delayed.values());
         logged.extend(
@@ -646,8 +742,6 @@ impl Pair {
 fn state(id: u64, traits: &Traits, budget: &Arc<HotBudget>, now: Now) -> QueueState {
     QueueState::new(
         QueueId(id),
-        format!("q{id}").into(),
-        "/".into(),
         &traits.settings,
         &PolicySettings::default(),
         false,

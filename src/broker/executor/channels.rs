@@ -9,7 +9,7 @@ use crate::broker::events::EventKind;
 use crate::broker::stats::{ChannelStats, Key};
 use crate::model::{
     ChannelNumber, ChannelWindow, ConsumerId, Execution, QueueId, QueueKind, Refusal, Reply,
-    Settlement, SettlementOutcome, Unsettled,
+    Settlement, SettlementOutcome, Unsettled, UnsettledDeliveries,
 };
 use crate::queue::QueueHandle;
 
@@ -74,7 +74,11 @@ impl ConnectionExecutor {
 
     /// Ends a channel: its consumers first, so that nothing comes back to them; then every delivery that
     /// was not settled returns, sent or not.
-    pub(super) fn close_channel(&mut self, channel: ChannelNumber, unsettled: Vec<Unsettled>) {
+    pub(super) fn close_channel(
+        &mut self,
+        channel: ChannelNumber,
+        unsettled: &UnsettledDeliveries,
+    ) {
         let Some(context) = self.channels.remove(&channel) else {
             return;
         };
@@ -93,7 +97,7 @@ impl ConnectionExecutor {
             // A queue deleted meanwhile has no consumers.
             let _ = handle.remove_consumers(&consumers, self.now, &mut self.courier.effects);
         }
-        self.return_unsettled(unsettled.into_iter());
+        self.return_unsettled(unsettled.iter());
         self.return_unsent(channel);
         self.flush_gathered();
         self.carry_out();
@@ -152,7 +156,7 @@ impl ConnectionExecutor {
         }
         let channels: Vec<ChannelNumber> = self.channels.keys().copied().collect();
         for channel in channels {
-            self.close_channel(channel, Vec::new());
+            self.close_channel(channel, &UnsettledDeliveries::default());
         }
         let exclusive = self.exclusive_queues.take_ids();
         self.broker

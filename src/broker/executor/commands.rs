@@ -65,7 +65,7 @@ impl ConnectionExecutor {
             Command::UpdateSecret { reason } => self.update_secret(&reason),
             Command::OpenChannel => self.open_channel(channel),
             Command::CloseChannel { unsettled } => {
-                self.close_channel(channel, unsettled);
+                self.close_channel(channel, &unsettled);
                 Ok(Execution::done(Reply::Done))
             }
             Command::CloseConnection => {

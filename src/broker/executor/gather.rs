@@ -184,7 +184,7 @@ impl Gathered {
     fn flush_one_by_one(&mut self, store: &MessageStore, now: Now, fx: &mut Effects) -> Lsn {
         let mut end = Lsn::default();
         for (queue, publishes) in self.queues.iter().zip(&self.by_queue) {
-            let mut burst = Burst::open(store, [queue]);
+            let mut burst = Burst::open(store, [queue], fx);
             for index in publishes {
                 let publish = &self.publishes[*index as usize];
                 let placed = burst.publish(&publish.message, publish.body_crc, [0], now, fx);
@@ -207,7 +207,7 @@ impl Gathered {
             rank[*place as usize] = index;
         }
         let queues = by_id.iter().map(|place| &self.queues[*place as usize]);
-        let mut burst = Burst::open(store, queues);
+        let mut burst = Burst::open(store, queues, fx);
         for publish in &self.publishes {
             let targets =
                 &self.targets[publish.targets.start as usize..publish.targets.end as usize];
@@ -322,7 +322,7 @@ impl ConnectionExecutor {
         let rank = |id: QueueId| by_id.binary_search_by_key(&id, QueueHandle::id).ok();
         let store = &self.broker.messages;
         let fx = &mut self.courier.effects;
-        let mut burst = Burst::open_atomic(store, &by_id);
+        let mut burst = Burst::open_atomic(store, &by_id, fx);
         for publish in &gathered.publishes {
             let targets =
                 &gathered.targets[publish.targets.start as usize..publish.targets.end as usize];
@@ -338,6 +338,8 @@ impl ConnectionExecutor {
             for entry in entries {
                 burst.settle(index, entry, self.now, fx);
             }
+            // What dies of it, dies before what the next queue's settlements let die, as without a transaction.
+            burst.settled(index, self.now, fx);
         }
         let default_demand = store.journal().default_demand();
         let durable = by_id

@@ -1,6 +1,7 @@
 //! The queue as a whole, under calls and virtual time. One bench touches its interface; the tests beside
 //! it speak of messages by their bodies.
 
+mod arrivals;
 mod assignment;
 mod expiry;
 mod limits;
@@ -21,8 +22,9 @@ use parking_lot::Mutex;
 use super::effects::{DeletionReason, Effects};
 use super::state::{ConsumeRefusal, GetRefusal, QueueState};
 use super::{
-    AskedGet, ConsumeArguments, Deadline, GetOutcome, HotBudget, HotLimits, Keep, Load,
-    LoadedBlock, LoadedMessage, NewConsumer, Offer, PolicySettings, QueueKind, QueueSettings,
+    AskedGet, ConsumeArguments, DeadLetter, Deadline, GetOutcome, HotBudget, HotLimits, Keep, Load,
+    LoadedBlock, LoadedMessage, NewConsumer, NextLetter, Offer, PolicySettings, QueueKind,
+    QueueSettings,
 };
 use crate::model::{
     ChannelWindow, ConnectionId, ConsumerId, Delivery, Got, InboxEvent, Message, Now, Outlet,
@@ -176,8 +178,6 @@ impl Bench {
         Self {
             state: QueueState::new(
                 QueueId(1),
-                "q".into(),
-                "/".into(),
                 &settings,
                 &policy,
                 auto_delete,
@@ -403,17 +403,48 @@ impl Bench {
         std::iter::from_fn(|| self.get()).collect()
     }
 
-    /// Dead letters since the last time: body and reason.
+    /// Dead letters since the last time, read from the log if they must be, which leave.
+    pub(super) fn letters(&mut self) -> Vec<DeadLetter> {
+        self.record();
+        let mut letters = Vec::new();
+        for _ in std::mem::take(&mut self.fx.dead_letters) {
+            match self.state.next_letter(false, &mut self.fx) {
+                NextLetter::Now(letter) => {
+                    assert!(self.state.letter_left(letter.number, &mut self.fx));
+                    letters.push(letter);
+                }
+                NextLetter::Nothing => {}
+                NextLetter::Later => letters.extend(self.deferred_letters()),
+            }
+        }
+        self.record();
+        letters
+    }
+
+    fn deferred_letters(&mut self) -> Vec<DeadLetter> {
+        let mut letters = Vec::new();
+        loop {
+            match self.state.next_deferred_letter(false, &mut self.fx) {
+                NextLetter::Nothing => return letters,
+                NextLetter::Now(letter) => {
+                    assert!(self.state.letter_left(letter.number, &mut self.fx));
+                    letters.push(letter);
+                }
+                NextLetter::Later => {
+                    let load = self.state.letters_to_load().unwrap();
+                    let block = self.block(load);
+                    self.state
+                        .handle_letters_loaded(block, self.now, &mut self.fx);
+                }
+            }
+        }
+    }
+
+    /// The same by body and reason.
     pub(super) fn dead(&mut self) -> Vec<(String, String)> {
-        self.fx
-            .dead_letters
-            .drain(..)
-            .map(|letter| {
-                (
-                    body(letter.message.as_ref().unwrap()),
-                    letter.reason.to_string(),
-                )
-            })
+        let letters = self.letters().into_iter();
+        letters
+            .map(|letter| (body(&letter.message), letter.reason.to_string()))
             .collect()
     }
 

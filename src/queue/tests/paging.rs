@@ -203,16 +203,11 @@ fn a_full_queue_drops_its_head_once_it_is_loaded() {
     assert_eq!(bench.state.counts().messages_ready, 4);
     bench.load();
     assert_eq!(bench.state.counts().messages_ready, 2);
-    let sources: Vec<_> = bench
-        .fx
-        .dead_letters
-        .iter()
-        .map(|letter| letter.source)
-        .collect();
-    assert_eq!(sources, [Some(Position(1)), Some(Position(2))]);
-    assert_eq!(bench.dead().len(), 2);
-    // The letters end their sources; the queue did not.
+    // The queue has not ended them; the letters do when they leave.
     assert_eq!(bench.log.len(), 4);
+    let sources: Vec<_> = bench.letters().iter().map(|letter| letter.source).collect();
+    assert_eq!(sources, [Some(Position(1)), Some(Position(2))]);
+    assert_eq!(bench.log.len(), 2);
 }
 
 #[test]
@@ -236,8 +231,8 @@ fn a_purge_names_what_stays_and_ignores_what_was_asked_for() {
         .collect();
     assert_eq!(survivors, [(1, 2), (4, 4)]);
     bench.record();
-    bench.state.letter_left(Position(4));
-    bench.log.remove(&Position(4));
+    assert_eq!(bench.letters().len(), 1);
+    assert!(!bench.log.contains_key(&Position(4)));
     assert_eq!(bench.state.purge(&mut bench.fx), 0);
     assert_eq!(bench.fx.purged, None, "the log has nothing to forget");
 
@@ -325,9 +320,11 @@ fn handed_out_messages_leave_memory_when_it_is_half_full() {
     bench.settle(24, SettlementOutcome::Rejected);
     bench.ack(23);
     bench.record();
-    let letter = bench.fx.dead_letters.pop().unwrap();
-    assert!(letter.message.is_none() || bench.log.contains_key(&Position(24)));
+    assert!(bench.log.contains_key(&Position(24)));
+    let letter = bench.letters().pop().unwrap();
+    assert_eq!(body(&letter.message), "x");
     assert_eq!(letter.source, Some(Position(24)));
+    assert!(!bench.log.contains_key(&Position(24)));
     assert!(!bench.log.contains_key(&Position(23)));
     let sink = bench.consume(2, 0);
     bench.load();
@@ -464,9 +461,12 @@ fn a_retained_dead_letter_can_be_in_the_log_alone_and_ends_there_when_it_has_arr
     for sequence in 1..=2 {
         bench.settle(quorum_place(sequence), SettlementOutcome::Rejected);
     }
-    for letter in std::mem::take(&mut bench.fx.dead_letters) {
-        assert!(letter.message.is_none() && letter.source.is_none());
-    }
+    assert!(bench.state.letters_to_load().is_some());
+    let letters = bench.letters();
+    assert!(letters.iter().all(|letter| letter.source.is_none()));
+    assert_eq!(letters.len(), 2);
+    bench.record();
+    assert_eq!(bench.log.len(), 2);
     let position = Position::new(4, 1);
     bench
         .state

@@ -174,8 +174,9 @@ fn at_least_once_keeps_a_dead_letter_until_it_has_arrived() {
     bench.consume(1, 0);
     bench.publish("a");
     bench.settle(quorum_place(1), SettlementOutcome::Rejected);
-    assert_eq!(bench.fx.dead_letters[0].retained, Some(Position::new(4, 1)));
-    assert_eq!(bench.dead().len(), 1);
+    let letters = bench.letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].retained, Some(Position::new(4, 1)));
     assert_eq!(bench.publish("full"), None);
     let fared = |bench: &mut Bench, has_arrived| {
         let (position, now) = (Position::new(4, 1), bench.now);
@@ -202,7 +203,7 @@ fn at_least_once_needs_a_queue_that_refuses() {
     bench.consume(1, 0);
     bench.publish("a");
     bench.settle(quorum_place(1), SettlementOutcome::Rejected);
-    assert_eq!(bench.fx.dead_letters[0].retained, None);
+    assert_eq!(bench.letters()[0].retained, None);
     assert_eq!(bench.state.snapshot().messages_retained, 0);
 }
 

@@ -90,7 +90,7 @@ fn one_consumer_sees_every_publishers_order_through_a_narrow_inbox() {
                 for number in 0..MESSAGES_EACH {
                     let text = format!("{publisher}:{number}");
                     let message = message(&text, None, None);
-                    let mut burst = Burst::open(store, [queue]);
+                    let mut burst = Burst::open(store, [queue], &mut fx);
                     assert_eq!(burst.publish(&message, None, [0], now, &mut fx).accepted, 1);
                     burst.finish(now, &mut fx);
                     fx.dispatch();
