@@ -14,8 +14,8 @@
 //!
 //! A lock is only taken while holding those above it, never two of the same kind but queues'. A guard of a map is
 //! dropped before a lock above it is taken. Nothing awaits or reads a file under one, and nothing waits for the
-//! store but a declare that finds all reserved queue ids taken (`DefinitionStore::allocate_queue_id`). Changes
-//! are handed to the store under the first lock, which only queues them, so that it keeps their order.
+//! store: a declare that finds all reserved queue ids taken is refused. Changes are handed to
+//! the store under the first lock, which only queues them, so that it keeps their order.
 
 mod alarms;
 mod clock;
