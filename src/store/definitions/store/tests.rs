@@ -84,7 +84,7 @@ fn queue_names(store: &Opened) -> Vec<String> {
 
 /// Waits for what another thread does soon.
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(std::time::Instant::now() < deadline, "no {what}");
         std::thread::sleep(Duration::from_millis(1));
