@@ -246,10 +246,11 @@ def latency(perf, broker, check):
     figures = perf.json("latency of confirms without consumers",
                         words + ["-y", "0", "-p", "-c", "1", "--rate", "100"],
                         TRAFFIC_KEYS | BROKER_KEYS | CONFIRM_KEYS | lag | percentiles("confirm_latency"))
-    # How many there are depends on the disk, whose syncs take half a second when others use it.
-    check("each confirm has a latency", 0 < figures.get("confirm_latency_count", 0) == figures.get("confirmed"),
-          "%s of %s, median %s ms" % (figures.get("confirm_latency_count"), figures.get("confirmed"),
-                                      figures.get("confirm_latency_median_ms")))
+    # How many there are depends on the disk, whose syncs take half a second when others use it. The last one may come when the
+    # time is over.
+    latencies, confirmed = figures.get("confirm_latency_count", 0), figures.get("confirmed", 0)
+    check("each confirm has a latency", 0 < confirmed <= latencies <= confirmed + 1,
+          "%s of %s, median %s ms" % (latencies, confirmed, figures.get("confirm_latency_median_ms")))
     # The broker is stopped for a while: what was to be sent meanwhile counts from when it was to be sent.
     pauser = threading.Timer(0.5, lambda: os.kill(int(broker.pid), signal.SIGSTOP))
     waker = threading.Timer(0.8, lambda: os.kill(int(broker.pid), signal.SIGCONT))
