@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::model::{
     ChannelNumber, Command, Delivery, Executor as _, Got, InboxEvent, Now, Reply, Settlement,
     SettlementOutcome, Unsettled,
 };
+use crate::protocol::frame;
 use crate::queue::Inbox;
 use crate::session::{EndReason, Session, SessionSettings};
 
@@ -110,6 +111,8 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: ConnectionShared
         // What the session knows is lost with it; what the broker knows of the connection still ends.
         task.executor.execute(0, Command::CloseConnection);
     }
+    // What was counted since the last turn counts for host and node.
+    task.session.report(&mut task.executor);
     task.log_end(peer, &outcome);
     if matches!(outcome, Ok(Turn::Ended)) {
         // Boxed, because an idle connection would carry its buffer.
@@ -136,6 +139,10 @@ impl Task {
             Arc::clone(&shared.broker),
             ConnectionOrigin {
                 peer,
+                // A socket that is gone already has none.
+                local: stream
+                    .local_addr()
+                    .unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()),
                 replies: Arc::clone(&link) as _,
                 control: Arc::clone(&link) as _,
                 inbox: Arc::clone(&inbox),
@@ -200,6 +207,9 @@ impl Task {
             is_active = true;
         }
         is_active |= self.poll_write(cx)?;
+        if is_active {
+            self.session.report(&mut self.executor);
+        }
         self.log_exceptions();
         if self.session.ended().is_some() {
             return Poll::Ready(Ok(Turn::Ended));
@@ -273,12 +283,14 @@ impl Task {
             return Ok(Poll::Pending);
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let room_min = self.shared.limits.burst_bytes_max;
             let filled = self.leftover.len();
-            if scratch.len() < filled + room_min {
-                scratch.resize(filled + room_min, 0);
+            // What is left of a frame is copied at each read, so a large frame comes whole with the next one.
+            let missing = frame::bytes_missing(&self.leftover);
+            let room = self.shared.limits.burst_bytes_max.max(missing);
+            if scratch.len() < filled + room {
+                scratch.resize(filled + room, 0);
             }
-            let mut buffer = ReadBuf::new(&mut scratch[filled..filled + room_min]);
+            let mut buffer = ReadBuf::new(&mut scratch[filled..filled + room]);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(result) => result?,
@@ -287,6 +299,7 @@ impl Task {
             if received == 0 {
                 return Ok(Poll::Ready(Read::Eof));
             }
+            self.executor.note_receive();
             scratch[..filled].copy_from_slice(&self.leftover);
             let input = &scratch[..filled + received];
             let consumed = self.session.handle_bytes(now, input, &mut self.executor);
@@ -296,7 +309,7 @@ impl Task {
                 self.leftover = Vec::new();
             }
             self.is_leftover_unread = !self.leftover.is_empty() && !self.session.wants_input();
-            Ok(Poll::Ready(if received == room_min {
+            Ok(Poll::Ready(if received == room {
                 Read::Full
             } else {
                 Read::Some
@@ -443,13 +456,17 @@ impl Task {
         let mut is_active = false;
         while !self.session.output().is_empty() {
             let Self {
-                stream, session, ..
+                stream,
+                session,
+                executor,
+                ..
             } = self;
             match Pin::new(&mut *stream).poll_write(cx, session.output().as_slice()) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(sent)) => {
                     session.output().advance(sent);
+                    executor.note_send();
                     is_active = true;
                 }
                 Poll::Ready(Err(error)) => return Err(error),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::format::{BLOCK_BYTES, FRAME_HEADER_BYTES, FileHeader, FrameHeader};
-use super::{Lsn, Shared};
+use super::{Lsn, Shared, SyncDemand};
 use crate::model::{Message, Position, QueueId};
 use crate::store::StoreError;
 use crate::store::record::{self, BLOB_BYTES_MIN, BlobRef, Run, Target};
@@ -43,6 +43,10 @@ pub(super) struct Batch {
     pub blob_bytes: u64,
     /// Whether the file is full with it.
     pub ends_file: bool,
+    /// What the strictest of its records asks for; `None` if none of them does, and nobody knows better than the node.
+    pub demand: Option<SyncDemand>,
+    /// Whether somebody waits for it to be written and no more.
+    pub has_relaxed: bool,
 }
 
 impl Batch {
@@ -82,6 +86,7 @@ impl Batch {
         self.blobs.clear();
         (self.whole_bytes, self.blob_bytes) = (0, 0);
         (self.entries, self.records) = (0, 0);
+        (self.demand, self.has_relaxed) = (None, false);
         let kept_bytes = if is_idle { 0 } else { KEPT_BYTES_MAX };
         self.bytes.shrink_to(kept_bytes);
         self.head_crcs.shrink_to(kept_bytes);
@@ -287,7 +292,22 @@ impl<'a> Appender<'a> {
         body_crc: BodyCrc,
         targets: &[Target],
     ) -> Appended {
+        let demand = self.shared.options.sync.demand();
+        self.message_asking(message, body_crc, targets, demand)
+    }
+
+    /// As [`Appender::message`], to be synced as `demand` says.
+    pub fn message_asking(
+        &mut self,
+        message: &Message,
+        body_crc: BodyCrc,
+        targets: &[Target],
+        demand: SyncDemand,
+    ) -> Appended {
         self.is_wanted = true;
+        let gathered = &mut self.input.gathered;
+        gathered.demand = gathered.demand.max(Some(demand));
+        gathered.has_relaxed |= demand.is_relaxed();
         self.transient(message, body_crc, targets)
     }
 
@@ -317,7 +337,7 @@ impl<'a> Appender<'a> {
             }
         }
         if is_blob {
-            gathered.blobs.push((lsn.0, body.clone()));
+            gathered.blobs.push((lsn.0, message.body_to_keep()));
             gathered.blob_bytes += body.len() as u64;
         }
         Appended {
@@ -344,6 +364,9 @@ impl<'a> Appender<'a> {
 
     /// Appends changes of definitions, in their store's own form.
     pub fn definitions(&mut self, changes: &[u8]) {
+        let demand = self.shared.options.sync.demand();
+        let gathered = &mut self.input.gathered;
+        gathered.demand = gathered.demand.max(Some(demand));
         self.put(|out, at| record::put_definitions(out, at, changes));
     }
 
