@@ -19,8 +19,8 @@
 //!
 //! A lock is only taken while holding those above it, never two of the same kind but queues'. A guard of a map is
 //! dropped before a lock above it is taken. Nothing awaits or reads a file under one, and nothing waits for the
-//! store but a declare that finds all reserved queue ids taken (`DefinitionStore::allocate_queue_id`). Changes
-//! are handed to the store under the first lock, which only queues them, so that it keeps their order. Lock 0 is a queue of requests: who
+//! store: a declare that finds all reserved queue ids taken is refused. Changes are handed to
+//! the store under the first lock, which only queues them, so that it keeps their order. Lock 0 is a queue of requests: who
 //! imports definitions reads the catalogue while it is held, and nothing that serves clients takes it.
 
 pub mod admin;

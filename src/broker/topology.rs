@@ -176,7 +176,7 @@ impl Broker {
         authorise_new(&settings)?;
         self.check_queue_limit(vhost, &request.name)?;
         let declaration = QueueDeclaration {
-            id: self.store.allocate_queue_id(),
+            id: self.queue_id_for(&request.name)?,
             name: Arc::clone(&request.name),
             vhost: Arc::clone(&vhost.name),
             durable,
@@ -220,6 +220,13 @@ impl Broker {
             .queues
             .insert(Arc::clone(handle.name()), handle.clone());
         handle
+    }
+
+    /// A number for a new queue. Waits for nothing: the topology's lock is held.
+    fn queue_id_for(&self, name: &str) -> Result<QueueId, Refusal> {
+        self.store.allocate_queue_id().map_err(|error| {
+            Refusal::precondition_failed(format!("cannot declare queue '{name}': {error}"))
+        })
     }
 
     fn check_queue_limit(&self, vhost: &Vhost, name: &str) -> Result<(), Refusal> {

@@ -106,6 +106,11 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// All reserved queue ids are taken, and the journal cannot reserve more now.
+    #[error(
+        "no number for a new queue can be stored now, because the disk is full or very slow; make room on it and declare the queue again"
+    )]
+    NoQueueIds,
     /// There is no room for a copy of the folder.
     #[error(
         "there is no room for a copy of the data folder: {needed_bytes} bytes are needed in {} and {free_bytes} are free; make room there, nothing was changed",
@@ -154,6 +159,7 @@ impl StoreError {
             | Self::TooLarge { .. } => Self::DAMAGE_EXIT_CODE,
             Self::Io { .. }
             | Self::NoSpace { .. }
+            | Self::NoQueueIds
             | Self::Stopped { .. }
             | Self::Checkpoint { .. } => IOERR,
         }

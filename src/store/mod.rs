@@ -10,6 +10,7 @@
 //! `docs/storage.md` shows the folder and tells users.
 
 mod checkpoint;
+mod clock;
 mod deaths_codec;
 pub mod definitions;
 pub mod disk;

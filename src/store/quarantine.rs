@@ -9,11 +9,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::clock::wall_ms;
 use super::disk::{Access, Disk};
 use crate::model::{Position, QueueId};
 
@@ -101,7 +101,7 @@ impl Quarantine {
             reason,
         };
         let moved = self.make_folder().and_then(|()| {
-            let name = format!("{}.{}", self.name_of(file), now_ms());
+            let name = format!("{}.{}", self.name_of(file), wall_ms());
             self.disk.rename(file, &self.folder.join(&name))?;
             let bytes = self
                 .disk
@@ -165,7 +165,7 @@ impl Quarantine {
         }
         let file = piece.file.strip_prefix(&self.data_folder);
         let line = Line {
-            time_ms: now_ms(),
+            time_ms: wall_ms(),
             file: &file.unwrap_or(piece.file).to_string_lossy(),
             offset: piece.offset,
             bytes,
@@ -195,11 +195,6 @@ impl Quarantine {
         let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy()).collect();
         parts.join("-")
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

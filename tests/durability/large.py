@@ -10,6 +10,7 @@ import time
 
 import folder
 from amqp import FRAME_BODY, FRAME_HEADER, FRAME_METHOD, Gone, decode_method, encode_method, encode_properties, frame
+from bulk import declare, fill, names
 from harness import equal
 from letters import BLOCK
 from suite import complaints, eventually_at_most, killed, memory, mib, no_panic, part
@@ -26,6 +27,7 @@ ANSWER_SECONDS_MAX = 300.0
 # An acknowledgement is journaled within 200 ms.
 SETTLED_SECONDS = 0.5
 EMPTY_DISK_BYTES_MAX = 250_000_000
+FILLING_MESSAGES = 120_000
 
 
 def piece(number, at, size):
@@ -33,6 +35,12 @@ def piece(number, at, size):
     stamp = STAMP.pack(number, at)
     filling = BLOCK * (PIECE_BYTES // len(BLOCK) + 1)
     return (stamp + filling)[:min(PIECE_BYTES, size - at)]
+
+
+def declared(broker):
+    queues = names(1)
+    declare(broker, queues)
+    return queues
 
 
 class Publisher(threading.Thread):
@@ -151,6 +159,9 @@ def large(context, options, say):
         counts["unconfirmed and there"] += is_more
         expected = []
     say("kills: " + ", ".join("%d %s" % (count, what) for what, count in counts.items()))
+    # What a kill cut off in the middle of its writing stays until journal files have filled up.
+    fill(broker, declared(broker), FILLING_MESSAGES)
+    broker.connect().channel().call("queue.purge", queue=names(1)[0])
     left = eventually_at_most(lambda: folder.disk_bytes(context.path("data")), EMPTY_DISK_BYTES_MAX,
                               "data folder when all is settled", 60.0)
     say("data folder %s" % mib(left))

@@ -1,11 +1,13 @@
 """What must be there after a restart and after kill -9, and what must not; a ledger of what was answered."""
 
+import os
 import random
+import stat
 import threading
 import time
 
 from amqp import Gone
-from harness import Closed, equal, refused, test
+from harness import Closed, equal, eventually, refused, test
 
 ROUNDS = 20
 # Operations that are under way at a time: the broker executes a channel's in their order.
@@ -186,3 +188,44 @@ def killed(context):
                 sorted(model.state - possible[0]), [name for name, _ in ledger[1:]])
     assert len(answered) > 20 * ROUNDS, "seed %d: only %d operations were answered" % (seed, len(answered))
     equal(len(set(answered)), 8, "kinds of operations")
+
+
+@test("whatever the umask, nobody but the owner can read what lies in the data folder")
+def modes(context):
+    broker = context.spawn("serve", "--data-dir", "data", "--amqp", "127.0.0.1:0", "--http", "none",
+                           prefix=("sh", "-c", 'umask 000; exec "$0" "$@"')).until_ready()
+    channel = broker.connect().channel()
+    channel.call("confirm.select")
+    channel.declare("q")
+    data = context.path("data")
+    # One body has a file of its own, the others fill journal files until some are moved to a segment.
+    channel.publish("", "q", bytes(2 << 20), persistent=True)
+    channel.wait("basic.ack")
+    for _ in range(150):
+        channel.publish("", "q", bytes(1_000_000), persistent=True)
+        channel.wait("basic.ack")
+    eventually(lambda: modes_in(data, "queues")[1], "a segment is there")
+    eventually(lambda: os.path.exists(os.path.join(data, "meta.json")), "an export is there")
+    broker.stop()
+    equal(stat.S_IMODE(os.stat(data).st_mode), 0o750, "mode of the data folder")
+    folders, found = modes_in(data, "")
+    kinds = {name.split(os.sep)[0] for name in found}
+    for kind in ("journal", "queues", "blobs", "meta.json", "haremq-format", "haremq.lock"):
+        assert kind in kinds, "there is no %s: %s" % (kind, sorted(kinds))
+    equal({name: oct(mode) for name, mode in found.items() if mode != 0o600 and not name.startswith("meta" + os.sep)},
+          {}, "files of another mode than 0600")
+    # sled gives its files the modes that it likes, in a folder that only the owner can enter.
+    equal(folders.pop("meta"), 0o700, "mode of meta")
+    equal({name: oct(mode) for name, mode in folders.items() if mode & 0o027 and not name.startswith("meta" + os.sep)},
+          {}, "folders that are open to others")
+
+
+def modes_in(data, folder):
+    """Modes of the folders and of the files in a folder of the data folder, by their paths in the latter."""
+    folders, found = {}, {}
+    for where, below, names in os.walk(os.path.join(data, folder)):
+        for into, some in ((folders, below), (found, names)):
+            for name in some:
+                path = os.path.join(where, name)
+                into[os.path.relpath(path, data)] = stat.S_IMODE(os.lstat(path).st_mode)
+    return folders, found

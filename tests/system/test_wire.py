@@ -49,7 +49,7 @@ def odd_headers(context):
 
 @test("a handshake that stalls anywhere is closed without a frame")
 def handshake_timeout(context):
-    broker = context.broker(environment={"HAREMQ_TIMEOUTS_HANDSHAKE_MS": "400"})
+    broker = context.broker(environment={"HAREMQ_TIMEOUTS_HANDSHAKE_MS": "3000"})
     began = time.monotonic()
     silent, started, tuned, ready, slow = (Wire(broker.port) for _ in range(5))
     for wire in (started, tuned, ready):
@@ -62,16 +62,16 @@ def handshake_timeout(context):
     slow.send(b"AM")
     for wire in (silent, started, tuned, ready, slow):
         equal(wire.rest(), b"", "bytes before the socket closed")
-    assert time.monotonic() - began >= 0.3, "closed before the time was over"
+    assert time.monotonic() - began >= 2.9, "closed before the time was over"
     eventually(lambda: broker.log.count("handshake timed out") >= 4, "log says: handshake timed out", 10)
     broker.connect().close()
 
 
 @test("an open connection outlives the handshake's time limit")
 def handshake_timer_ends(context):
-    broker = context.broker(environment={"HAREMQ_TIMEOUTS_HANDSHAKE_MS": "300"})
+    broker = context.broker(environment={"HAREMQ_TIMEOUTS_HANDSHAKE_MS": "2000"})
     connection = broker.connect()
-    time.sleep(0.8)
+    time.sleep(2.5)
     connection.channel().declare("q")
 
 

@@ -14,7 +14,7 @@ use crate::broker::policies::{
 };
 use crate::broker::topology::exchange_from_stored;
 use crate::broker::{Broker, Vhost};
-use crate::model::{Name, Now};
+use crate::model::{Name, Now, QueueId};
 use crate::queue::arguments::check_quorum_flags;
 use crate::queue::{Effects, QueueDeclaration, QueueKind, QueueSettings};
 use crate::routing::{Binding, BindingsByDestination, Destination};
@@ -61,7 +61,17 @@ impl Broker {
     pub fn plan_import(&self, json: &[u8], vhost: Option<&str>) -> Result<ImportPlan, AdminError> {
         let document = Document::parse(json, vhost)?;
         let existing = self.definitions()?;
-        let plan = document.plan(&existing, &mut || self.store.allocate_queue_id())?;
+        let mut refused = None;
+        let plan = document.plan(&existing, &mut || {
+            let allocated = self.store.allocate_queue_id();
+            allocated.unwrap_or_else(|error| {
+                refused = Some(error);
+                QueueId(0)
+            })
+        })?;
+        if let Some(error) = refused {
+            return Err(error.into());
+        }
         for change in &plan.changes {
             if let Change::Put(definition) = change {
                 check(definition)?;

@@ -381,7 +381,9 @@ impl ConnectionExecutor {
 
     /// Whether checkpoints are so far behind that no more publishes should be read. Nobody is woken when that ends: look again.
     pub fn is_outrunning_checkpoints(&self) -> bool {
-        self.has_published && self.broker.messages.journal().files() > JOURNAL_FILES_MAX
+        let journal = self.broker.messages.journal();
+        // After a failure no file is let go of; publishes are read, and refused.
+        self.has_published && journal.files() > JOURNAL_FILES_MAX && journal.failure().is_none()
     }
 
     /// Whether the journal has more to write than may wait in memory, so that no more publishes should be read.

@@ -111,6 +111,7 @@ impl Checkpointer {
             &old,
             &candidate.live,
             new,
+            info.is_sealed,
             &mut self.read_buffer,
             buffer,
         )

@@ -174,13 +174,14 @@ impl Checkpointer {
     }
 
     /// The oldest sealed journal file, if there are more than are left alone; none is while the journal needs one, or when large
-    /// bodies would stay with it.
+    /// bodies would stay with it. Not for these the last of all: a start that finds no file must take them for lost.
     fn due(&self) -> Option<SealedFile> {
-        let sealed = self.shared.journal.sealed();
+        let journal = &self.shared.journal;
+        let sealed = journal.sealed();
         let options = &self.shared.options;
         let blob_bytes: u64 = sealed.iter().map(|file| file.blob_bytes).sum();
-        let is_wanted = self.shared.journal.is_full() || blob_bytes > options.sealed_blob_bytes_max;
-        let left_alone = match is_wanted {
+        let has_many_blobs = blob_bytes > options.sealed_blob_bytes_max && journal.files() > 1;
+        let left_alone = match journal.is_full() || has_many_blobs {
             true => 0,
             false => options.sealed_files_max,
         };

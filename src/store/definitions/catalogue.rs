@@ -26,7 +26,7 @@ use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use super::key::{self, Kind};
 use super::row;
 use crate::store::StoreError;
-use crate::store::disk::is_out_of_space;
+use crate::store::disk::{Access, Disk, DiskFile, RealDisk, is_out_of_space};
 use crate::store::journal::Lsn;
 
 /// The folder of the database in the data folder.
@@ -109,6 +109,8 @@ pub(super) struct Catalogue {
     path: PathBuf,
     rows: sled::Tree,
     db_file: File,
+    /// The same file, as it is synced.
+    synced_by: Box<dyn DiskFile>,
     commits: AtomicU64,
     /// Kept open for as long as its tree is used.
     _db: sled::Db,
@@ -123,6 +125,9 @@ impl Catalogue {
         make_private(path).map_err(StoreError::io("keep others out of", path))?;
         let (db, rows) = open_unlocked(path, cache_bytes_max)?;
         let db_path = path.join(DB_FILE);
+        let synced_by = RealDisk
+            .open(&db_path, Access::Write)
+            .map_err(StoreError::io("open", &db_path))?;
         let db_file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -138,9 +143,21 @@ impl Catalogue {
             path: path.to_owned(),
             rows,
             db_file,
+            synced_by,
             commits: AtomicU64::new(0),
             _db: db,
         })
+    }
+
+    /// Syncs through another disk from now on.
+    ///
+    /// # Errors
+    /// That disk's.
+    pub(super) fn sync_through(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let path = self.path.join(DB_FILE);
+        let opened = disk.open(&path, Access::Write);
+        self.synced_by = opened.map_err(StoreError::io("open", &path))?;
+        Ok(())
     }
 
     /// Sees to it that there is room for so many rows with so many bytes, and for sled's own needs, before they are applied.
@@ -192,7 +209,7 @@ impl Catalogue {
 
     fn durable_flush(&self) -> Result<(), StoreError> {
         guarded(&self.path, || self.rows.flush())?;
-        self.db_file
+        self.synced_by
             .sync_data()
             .map_err(StoreError::io("sync", &self.path.join(DB_FILE)))?;
         self.commits.fetch_add(1, Ordering::Relaxed);

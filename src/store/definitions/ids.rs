@@ -47,8 +47,18 @@ impl Ids {
         }
     }
 
-    /// The next id. Waits only if a block was used up in the time of one sync.
-    pub(super) fn take(self: &Arc<Self>, intake: &Intake) -> u64 {
+    /// The next id; `None` if half a block was used up in the time of one sync, as happens when the journal waits for space.
+    pub(super) fn take(self: &Arc<Self>, intake: &Intake) -> Option<u64> {
+        self.next(intake, false)
+    }
+
+    /// The next id, waited for if need be.
+    pub(super) fn wait(self: &Arc<Self>, intake: &Intake) -> u64 {
+        // It only gives none when it may not wait.
+        self.next(intake, true).unwrap_or_default()
+    }
+
+    fn next(self: &Arc<Self>, intake: &Intake, may_wait: bool) -> Option<u64> {
         let mut state = self.state.lock();
         loop {
             if state.limit - state.next.min(state.limit) <= self.block / 2
@@ -63,7 +73,10 @@ impl Ids {
             if state.next < state.limit || state.is_stopped {
                 let id = state.next;
                 state.next += 1;
-                return id;
+                return Some(id);
+            }
+            if !may_wait {
+                return None;
             }
             self.raised.wait(&mut state);
         }

@@ -5,7 +5,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -99,12 +100,43 @@ impl Intake {
 
     /// Asks the writer for something and waits for the answer.
     pub(super) fn ask(&self, work: impl FnOnce(Answer) -> Work) -> Result<(), StoreError> {
+        let outcome = self.send(work)?;
+        outcome.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// As [`Intake::ask`], but a writer that does not answer in time has failed, and everything with it.
+    pub(super) fn ask_within(
+        &self,
+        patience: Duration,
+        work: impl FnOnce(Answer) -> Work,
+    ) -> Result<(), StoreError> {
+        let outcome = self.send(work)?;
+        match outcome.recv_timeout(patience) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Disconnected) => Err(StoreError::Closed),
+            Err(RecvTimeoutError::Timeout) => {
+                let stopped = StoreError::Stopped {
+                    reason: format!(
+                        "the catalogue has not taken rows for {} s",
+                        patience.as_secs()
+                    ),
+                };
+                Err(self.shared.fail(stopped, &self.journal))
+            }
+        }
+    }
+
+    /// Hands work to the writer; gives where its answer comes.
+    fn send(
+        &self,
+        work: impl FnOnce(Answer) -> Work,
+    ) -> Result<Receiver<Result<(), StoreError>>, StoreError> {
         let (answer, outcome) = mpsc::sync_channel(1);
         match &self.state.lock().work {
             Some(sender) => sender.send(work(answer)).map_err(|_| StoreError::Closed)?,
             None => return Err(StoreError::Closed),
         }
-        outcome.recv().unwrap_or(Err(StoreError::Closed))
+        Ok(outcome)
     }
 
     /// Lets go of the writer, so that it ends.

@@ -6,12 +6,12 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::catalogue::{Catalogue, Counter, Counters, FOLDER};
 use super::json::Document;
 use super::{Definitions, exporter, row};
 use crate::store::StoreError;
+use crate::store::clock::wall_ms;
 use crate::store::probe::Probe;
 
 /// sled's cache while a catalogue is only checked, in bytes.
@@ -249,12 +249,6 @@ fn read_exports(
         path: catalogue.to_owned(),
         reason: format!("{reason}; {}", failures.join("; ")),
     })
-}
-
-fn wall_ms() -> u128 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis())
 }
 
 /// Opens the catalogue of a data folder and reads every row, without judging what is in the rows.

@@ -22,6 +22,7 @@ use super::rows::{RowStore, RowWrite};
 use super::writer::{Shared, Work, Writer};
 use super::{Change, Definitions, exporter, key, row};
 use crate::model::QueueId;
+use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal::{Journal, Lsn};
 use crate::store::probe::Probe;
 use crate::store::{DataFolder, StoreError};
@@ -39,6 +40,10 @@ pub struct Options {
     pub queue_id_block: u64,
     /// How the catalogue is tried before it is opened.
     pub probe: Probe,
+    /// Through which the catalogue is synced. sled itself knows the system's files only.
+    pub disk: Arc<dyn Disk>,
+    /// A commit that takes longer has failed: sled's threads may have died over it, and it waits for them for ever.
+    pub patience: Duration,
 }
 
 impl Default for Options {
@@ -47,8 +52,10 @@ impl Default for Options {
             cache_bytes_max: 16 * 1024 * 1024,
             apply_debounce: Duration::from_secs(1),
             export_debounce: Duration::from_secs(1),
-            queue_id_block: 16 * 1024,
+            queue_id_block: 256 * 1024,
             probe: Probe::this_program(),
+            disk: Arc::new(RealDisk),
+            patience: Duration::from_secs(120),
         }
     }
 }
@@ -71,6 +78,7 @@ pub struct DefinitionStore {
     pending: Arc<AtomicU64>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     ids: Arc<Ids>,
+    patience: Duration,
     opened: Opened,
     /// Dropped last, so that the lock outlives every write.
     folder: Arc<DataFolder>,
@@ -81,12 +89,13 @@ impl DefinitionStore {
     pub(super) fn start(
         folder: Arc<DataFolder>,
         options: &Options,
-        catalogue: Catalogue,
+        mut catalogue: Catalogue,
         counters: Counters,
         ids: Ids,
         journal: Arc<Journal>,
         opened: Opened,
     ) -> Result<Self, StoreError> {
+        catalogue.sync_through(&*options.disk)?;
         let shared = Arc::new(Shared {
             catalogue,
             failure: Mutex::new(None),
@@ -128,6 +137,7 @@ impl DefinitionStore {
             pending: Arc::default(),
             threads: Mutex::new(vec![writer, exporter]),
             ids: Arc::new(ids),
+            patience: options.patience,
             opened,
             folder,
         })
@@ -276,9 +286,19 @@ impl DefinitionStore {
 
     /// The next queue id. It was never given out before and never will be again.
     ///
-    /// Returns at once, except when thousands of ids were taken within the time of one sync.
-    pub fn allocate_queue_id(&self) -> QueueId {
-        QueueId(self.ids.take(&self.intake))
+    /// Returns at once, so that it may be called under a lock.
+    ///
+    /// # Errors
+    /// [`StoreError::NoQueueIds`] when a hundred thousand ids were taken and the journal could not reserve more: it waits for
+    /// space.
+    pub fn allocate_queue_id(&self) -> Result<QueueId, StoreError> {
+        let id = self.ids.take(&self.intake);
+        id.map(QueueId).ok_or(StoreError::NoQueueIds)
+    }
+
+    /// The next queue id, waited for while more are reserved: for start-up and tools, never for a task of the runtime.
+    pub fn wait_for_queue_id(&self) -> QueueId {
+        QueueId(self.ids.wait(&self.intake))
     }
 
     /// Why nothing is stored any more, if so.
@@ -335,11 +355,12 @@ impl DefinitionStore {
 
 impl RowStore for DefinitionStore {
     fn commit(&self, writes: Vec<RowWrite>, checkpoint: Lsn) -> Result<(), StoreError> {
-        self.intake.ask(|answer| Work::Rows {
+        let rows = |answer| Work::Rows {
             writes,
             checkpoint,
             answer,
-        })
+        };
+        self.intake.ask_within(self.patience, rows)
     }
 }
 
@@ -410,5 +431,7 @@ fn sort(definitions: &mut Definitions) {
         .sort_by(|a, b| a.name.cmp(&b.name));
 }
 
+#[cfg(test)]
+mod slow_disk;
 #[cfg(test)]
 mod tests;

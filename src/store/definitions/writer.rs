@@ -60,6 +60,17 @@ pub(super) struct Shared {
     pub(super) synced: Mutex<Counters>,
 }
 
+impl Shared {
+    /// Notes the first failure, and gives it. No checkpoint can be made any more, so that the journal would grow for ever: it
+    /// ends as well, and whoever publishes hears of it.
+    pub(super) fn fail(&self, failure: StoreError, journal: &Journal) -> StoreError {
+        let first = self.failure.lock().get_or_insert(failure).clone();
+        tracing::error!(%first, "the catalogue has failed");
+        journal.give_up(first.clone());
+        first
+    }
+}
+
 /// What is written beside the changes.
 #[derive(Default)]
 struct Beside {
@@ -230,11 +241,10 @@ impl Writer {
                 // Nothing was written; it is tried again.
                 return error;
             }
-            tracing::error!(%error, "definitions can no longer be stored");
             let stopped = StoreError::Stopped {
                 reason: error.to_string(),
             };
-            self.shared.failure.lock().get_or_insert(stopped).clone()
+            self.shared.fail(stopped, &self.journal)
         })
     }
 

@@ -8,11 +8,11 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::statvfs;
 
 use crate::store::StoreError;
+use crate::store::clock::wall_ms;
 
 /// Bytes that are read at once.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -61,7 +61,7 @@ pub(super) fn beside(data_dir: &Path) -> Result<Copy, StoreError> {
         });
     }
     let mut name = name.to_owned();
-    name.push(format!(".copy-{}", now_ms()));
+    name.push(format!(".copy-{}", wall_ms()));
     let path = parent.join(&name);
     name.push(".unfinished");
     let unfinished = parent.join(name);
@@ -78,11 +78,6 @@ pub(super) fn beside(data_dir: &Path) -> Result<Copy, StoreError> {
         let _ = fs::remove_dir_all(&unfinished);
         StoreError::io("make the copy", &path)(error)
     })
-}
-
-fn now_ms() -> u128 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis())
 }
 
 /// What a folder takes of the disk.

@@ -73,7 +73,7 @@ impl Node {
             let mut changes: Vec<Change> = vec![Vhost::new("v").into()];
             changes.extend(QUEUES.map(|name| {
                 Change::from(Queue {
-                    id: store.definitions.allocate_queue_id(),
+                    id: store.definitions.wait_for_queue_id(),
                     vhost: "v".into(),
                     name: name.into(),
                     kind: "classic".to_owned(),
@@ -527,7 +527,7 @@ fn messages_of_a_queue_without_its_virtual_host_would_be_lost() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::open(&data(&dir));
     let lost = Queue {
-        id: node.store.definitions.allocate_queue_id(),
+        id: node.store.definitions.wait_for_queue_id(),
         vhost: "gone".into(),
         name: "orphan".into(),
         kind: "classic".to_owned(),

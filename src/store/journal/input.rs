@@ -12,6 +12,7 @@ use parking_lot::MutexGuard;
 use super::format::{BLOCK_BYTES, FRAME_HEADER_BYTES, FileHeader, FrameHeader};
 use super::{Lsn, Shared, SyncDemand};
 use crate::model::{Message, Position, QueueId};
+use crate::store::StoreError;
 use crate::store::record::{self, BLOB_BYTES_MIN, BlobRef, Run, Target};
 
 /// As much as this is written even if nobody waits for it.
@@ -125,6 +126,8 @@ pub(super) struct Input {
     /// A sync was asked for in any mode, of everything before this.
     pub sync_through: u64,
     pub is_closing: bool,
+    /// Why nothing more is to be written, found out elsewhere.
+    pub given_up: Option<StoreError>,
     /// What is appended now is thrown away.
     pub has_failed: bool,
     pub writer_sleeps: bool,
@@ -151,6 +154,7 @@ impl Input {
             gathering_since: None,
             sync_through: 0,
             is_closing: false,
+            given_up: None,
             has_failed: false,
             writer_sleeps: false,
             has_new_room: false,

@@ -532,6 +532,15 @@ impl Journal {
         self.shared.failure()
     }
 
+    /// Ends it as a failure of its own disk would: what is not synced fails, nothing more is taken. For when the catalogue has failed:
+    /// no file of the journal could be let go of any more.
+    pub fn give_up(&self, failure: StoreError) {
+        let mut input = self.shared.input.lock();
+        input.given_up.get_or_insert(failure);
+        input.writer_sleeps = false;
+        self.shared.work.notify_one();
+    }
+
     /// Whether there is no space for its next file. What is left of the current one is for settlements and for what is under
     /// way; who publishes is to wait.
     pub fn is_full(&self) -> bool {

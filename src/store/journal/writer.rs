@@ -42,6 +42,8 @@ enum Work {
     Idle,
     /// Everything is written, and no more will come.
     End,
+    /// Nothing more is to be written, for this reason.
+    GiveUp(StoreError),
 }
 
 pub(super) struct Writer {
@@ -157,6 +159,7 @@ impl Writer {
                     self.shared.input.lock().gathered.clear_if_empty();
                 }
                 Work::End => return self.sync(),
+                Work::GiveUp(failure) => return Err(failure),
             }
         }
     }
@@ -167,6 +170,9 @@ impl Writer {
         let shared = self.shared.clone();
         let mut input = shared.input.lock();
         loop {
+            if let Some(failure) = input.given_up.take() {
+                return Work::GiveUp(failure);
+            }
             let now = Instant::now();
             let due = input
                 .gathering_since
@@ -398,6 +404,9 @@ impl Writer {
             let mut input = shared.input.lock();
             if input.is_closing {
                 return Err(StoreError::io(action, path)(error));
+            }
+            if let Some(failure) = input.given_up.take() {
+                return Err(failure);
             }
             if !std::mem::replace(&mut self.has_told_stuck, true) {
                 tracing::warn!(path = %path.display(), "nor is there space in what was kept: nothing is confirmed until there is");

@@ -148,7 +148,7 @@ fn copy(
     new: SegmentId,
 ) -> io::Result<u64> {
     let old = files.open(old, records_end, || Some(false))?;
-    let compacted = compact(files, &old, present, new, &mut Vec::new(), Vec::new())?;
+    let compacted = compact(files, &old, present, new, true, &mut Vec::new(), Vec::new())?;
     let Compacted::Written { written, .. } = compacted else {
         return Err(io::ErrorKind::InvalidData.into());
     };

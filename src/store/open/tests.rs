@@ -52,7 +52,7 @@ fn opened(dir: &Path) -> DefinitionRecovery {
 
 fn queue(store: &Store, vhost: &str, name: &str) -> Change {
     Queue {
-        id: store.definitions.allocate_queue_id(),
+        id: store.definitions.wait_for_queue_id(),
         vhost: vhost.into(),
         name: name.into(),
         kind: "classic".to_owned(),
@@ -440,7 +440,7 @@ fn a_folder_of_format_1_is_read_and_goes_on_as_format_2() {
     for dir in [whole, without_catalogue, without_export] {
         let store = open(dir.path());
         check(&store);
-        assert!(store.definitions.allocate_queue_id() > QueueId(3));
+        assert!(store.definitions.wait_for_queue_id() > QueueId(3));
         assert_eq!(store.definitions.findings(), []);
         assert_eq!(format(dir.path()), "2\n");
         apply(&store, vec![Vhost::new("later").into()]);

@@ -10,7 +10,7 @@ use super::{DeadStep, QueueLog};
 use crate::model::Position;
 use crate::store::journal::Lsn;
 
-/// A sealed segment is worth compacting when less than this part of it is live, in percent.
+/// A segment is worth compacting when less than this part of it is live, in percent.
 const COMPACT_BELOW_PERCENT: u64 = 30;
 
 /// A smaller file is not compacted: the disk would hardly notice.
@@ -152,7 +152,8 @@ impl QueueLog {
         self.bury(id.lane, id.is_transient, dead);
     }
 
-    /// Sealed segments of which little is live, at most `segments_max`, the most wasteful first.
+    /// Segments of which little is live, at most `segments_max`, the most wasteful first. One that may grow still is among them, and
+    /// goes on growing afterwards: else a queue with little traffic and one old message would keep all of it.
     pub fn compaction_candidates(&self, segments_max: usize) -> Vec<Compaction> {
         let mut candidates = Vec::new();
         for lane in &self.lanes {
@@ -160,8 +161,7 @@ impl QueueLog {
                 for segment in lane.series(is_transient) {
                     let messages = u64::from(segment.messages.max(segment.live()));
                     let settled = messages - u64::from(segment.live());
-                    let is_worth_it = segment.is_sealed
-                        && segment.bytes >= COMPACT_BYTES_MIN
+                    let is_worth_it = segment.bytes >= COMPACT_BYTES_MIN
                         && settled * 100 > messages * (100 - COMPACT_BELOW_PERCENT);
                     if is_worth_it {
                         let wasted = segment.bytes / messages * settled;

@@ -140,6 +140,8 @@ impl Entries {
             .is_none_or(|chunk| !chunk.make_room());
         if is_full {
             let room = if self.chunks.is_empty() {
+                // Most queues never have a second one.
+                self.chunks.reserve_exact(1);
                 0
             } else {
                 CHUNK_ENTRIES

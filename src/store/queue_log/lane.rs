@@ -199,7 +199,15 @@ impl Series {
 
     /// Adds a segment behind all others; the caller has looked that it belongs there.
     pub(super) fn push(&mut self, segment: Segment) {
+        self.make_room();
         self.0.push_back(segment);
+    }
+
+    /// Most queues have one segment, and of many thousand queues each pays for the room of more.
+    fn make_room(&mut self) {
+        if self.0.is_empty() {
+            self.0.reserve_exact(1);
+        }
     }
 
     /// Puts a segment where it belongs; gives it back if its span meets another's.
@@ -210,6 +218,7 @@ impl Series {
         {
             return Err(segment);
         }
+        self.make_room();
         self.0.insert(at, segment);
         Ok(())
     }

@@ -22,7 +22,7 @@ pub enum Compacted {
     Damaged,
 }
 
-/// Copies what lives of `old` to the file `new`, which is sealed. `read_buffer` is kept by the caller
+/// Copies what lives of `old` to the file `new`, which is sealed or may grow as the old one. `read_buffer` is kept by the caller
 /// from file to file, `write_buffer` comes back with the new file.
 ///
 /// # Errors
@@ -32,6 +32,7 @@ pub fn compact(
     old: &OpenSegment,
     live: &[Span],
     new: SegmentId,
+    is_sealed: bool,
     read_buffer: &mut Vec<u8>,
     write_buffer: Vec<u8>,
 ) -> io::Result<Compacted> {
@@ -60,6 +61,6 @@ pub fn compact(
     if is_damaged {
         return Ok(Compacted::Damaged);
     }
-    let written = writer.finish(files, true)?;
+    let written = writer.finish(files, is_sealed)?;
     Ok(Compacted::Written { written, messages })
 }

@@ -27,6 +27,9 @@ impl SparseIndex {
             .last()
             .is_none_or(|(_, last)| offset >= last + STRIDE_BYTES);
         if is_due {
+            if self.places.is_empty() {
+                self.places.reserve_exact(1);
+            }
             self.places.push((position, offset));
         }
     }

@@ -291,7 +291,7 @@ fn a_compacted_file_has_what_lives() {
     let old = files.open(ID, bytes, || Some(true)).unwrap();
     let new = SegmentId { version: 1, ..ID };
     let live = [span(2, 2), span(500, 500), span(898, 899)];
-    let compacted = compact(&files, &old, &live, new, &mut Vec::new(), Vec::new()).unwrap();
+    let compacted = compact(&files, &old, &live, new, true, &mut Vec::new(), Vec::new()).unwrap();
     let Compacted::Written { written, messages } = compacted else {
         panic!("damaged");
     };
@@ -308,7 +308,7 @@ fn a_compacted_file_has_what_lives() {
 
     disk.damage(&files.path(ID), |content| content[100] ^= 1);
     let all = [span(1, 2)];
-    let compacted = compact(&files, &old, &all, new, &mut Vec::new(), Vec::new()).unwrap();
+    let compacted = compact(&files, &old, &all, new, true, &mut Vec::new(), Vec::new()).unwrap();
     assert!(matches!(compacted, Compacted::Damaged));
 }
 

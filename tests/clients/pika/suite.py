@@ -849,7 +849,8 @@ def queue_ttl_dead_letters_as_expired():
         started = time.monotonic()
         method, properties, body = get(channel, dead)
         same((body, method.exchange, method.routing_key, method.redelivered), (b"x", "", dead, False))
-        same(time.monotonic() - started < 3, True)
+        # Far above the 100 ms, and below any other deadline: a busy machine is late.
+        same(time.monotonic() - started < 10, True)
         check_death(properties, "expired", queue)
         nothing_in(channel, queue)
         channel.queue_delete(queue)

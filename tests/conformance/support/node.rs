@@ -168,8 +168,8 @@ impl Node {
     pub fn killed(&self) -> Self {
         let folder = new_folder();
         // A process that is killed leaves its files as they are at one moment. Here they are copied one after the other, so that
-        // no checkpoint may be under way.
-        self.broker().messages().checkpoint_now().unwrap();
+        // no checkpoint may be under way. One that has failed is not.
+        let _ = self.broker().messages().checkpoint_now();
         copy(
             &self.folder.path().join("data"),
             &folder.path().join("data"),
@@ -294,6 +294,7 @@ fn open_on(folder: &tempfile::TempDir, settings: &Settings, disk: Arc<dyn Disk>)
         definitions: definitions::Options {
             probe: Probe::InProcess,
             cache_bytes_max: 1024 * 1024,
+            disk: Arc::clone(&disk),
             ..definitions::Options::default()
         },
         journal: JournalOptions {

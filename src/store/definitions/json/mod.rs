@@ -109,7 +109,7 @@ pub fn import(
 ) -> Result<ImportReport, ImportError> {
     let document = Document::parse(json, vhost)?;
     let existing = store.load()?.definitions;
-    let plan = document.plan(&existing, &mut || store.allocate_queue_id())?;
+    let plan = document.plan(&existing, &mut || store.wait_for_queue_id())?;
     let (stored, transient) = plan.split_transient();
     let report = ImportReport {
         changed: stored.len(),

@@ -20,7 +20,7 @@ use crate::store::journal::JournalOptions;
 use crate::store::probe::check_store;
 use crate::store::{self, Store};
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         probe: Probe::InProcess,
         // No export happens in a test before it is closed, unless the test wants one.
@@ -84,7 +84,7 @@ fn queue_names(store: &Opened) -> Vec<String> {
 
 /// Waits for what another thread does soon.
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(std::time::Instant::now() < deadline, "no {what}");
         std::thread::sleep(Duration::from_millis(1));
@@ -319,20 +319,20 @@ fn queue_ids_are_never_given_out_twice() {
         ..options()
     };
     let store = try_open(dir.path(), small.clone()).unwrap();
-    let first: Vec<_> = (0..100).map(|_| store.allocate_queue_id().0).collect();
+    let first: Vec<_> = (0..100).map(|_| store.wait_for_queue_id().0).collect();
     assert_eq!(first, (1..=100).collect::<Vec<_>>());
 
     // Killed: the reserved ones are lost, none comes again.
     let copy = killed_copy(dir.path());
     let killed = try_open(copy.path(), small.clone()).unwrap();
-    let after_kill = killed.allocate_queue_id().0;
+    let after_kill = killed.wait_for_queue_id().0;
     assert!((101..=112).contains(&after_kill), "{after_kill}");
 
     // Closed: nothing is lost.
     store.close().unwrap();
     drop(store);
     let store = try_open(dir.path(), small).unwrap();
-    assert_eq!(store.allocate_queue_id().0, 101);
+    assert_eq!(store.wait_for_queue_id().0, 101);
 }
 
 #[test]
@@ -340,8 +340,8 @@ fn queue_ids_go_on_after_the_close() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     store.close().unwrap();
-    let one = store.allocate_queue_id();
-    assert_eq!(store.allocate_queue_id(), one.next());
+    let one = store.wait_for_queue_id();
+    assert_eq!(store.wait_for_queue_id(), one.next());
 }
 
 #[test]
@@ -416,7 +416,7 @@ fn assert_rebuilt(dir: &Path, expected: &Definitions) {
     let loaded = store.load().unwrap();
     assert_eq!(loaded.definitions, *expected);
     let highest = expected.queues.iter().map(|queue| queue.id).max().unwrap();
-    assert!(store.allocate_queue_id() > highest);
+    assert!(store.wait_for_queue_id() > highest);
     store.close().unwrap();
     drop(store);
     let again = try_open(dir, child_probe()).unwrap();

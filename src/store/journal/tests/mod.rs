@@ -18,7 +18,7 @@ use crate::store::disk::SimDisk;
 use crate::store::record::{Content, Run, Target};
 
 /// Longer than anything here takes, to fail instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn data() -> &'static Path {
     Path::new("/data")

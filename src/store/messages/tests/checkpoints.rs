@@ -234,14 +234,18 @@ fn settled_bodies_in_files_of_their_own_do_not_wait_for_the_journal_file_to_fill
     for _ in 0..20 {
         let position = node.publish(1, &vec![5; 1_100_000]);
         node.journal.flush().unwrap();
+        node.store.checkpoint_now().unwrap();
+        assert!(node.journal.files() > 0);
         node.settle(1, position, 1_100_000);
+        node.journal.flush().unwrap();
         // A file is sealed a moment after what is in it is synced.
         while blobs(&disk) > 3 {
             node.store.checkpoint_now().unwrap();
             std::thread::yield_now();
         }
+        // Of a start that finds no file at all nobody could say that nothing is missing.
+        assert!(node.journal.files() > 0);
     }
-    assert_eq!(node.store.stats().moved_messages, 0, "nothing waited");
     // A start knows how much it finds.
     for _ in 0..2 {
         node.publish(1, &vec![6; 1_100_000]);
@@ -253,6 +257,83 @@ fn settled_bodies_in_files_of_their_own_do_not_wait_for_the_journal_file_to_fill
     node.store.checkpoint_now().unwrap();
     // Two are in one file and go, or in two, of which the second may stay.
     assert!(blobs(&disk) <= 1);
+}
+
+/// Checkpoints until nothing is left to be written anew.
+fn tidy(node: &Node) {
+    loop {
+        let before = node.store.stats().compactions;
+        node.store.checkpoint_now().unwrap();
+        if node.store.stats().compactions == before {
+            return;
+        }
+    }
+}
+
+#[test]
+fn one_old_message_under_steady_traffic_does_not_keep_the_disk() {
+    let disk = disk();
+    let mut node = start(&disk, &[1, FILLER]);
+    let old = node.publish(1, b"old");
+    for _ in 0..30 {
+        // Each time so much waits when its journal file is full, and is settled later.
+        let positions = node.fill(1, 40);
+        node.seal(FILLER);
+        node.store.checkpoint_now().unwrap();
+        for position in positions {
+            node.settle(1, position, 1024);
+        }
+        tidy(&node);
+        let bytes = node.figures(1).file_bytes;
+        assert!(bytes < 64 * 1024, "{bytes} bytes for one message");
+        assert_eq!(node.figures(1).segments, 1);
+    }
+    let after = node.publish(1, b"after");
+    node.seal(FILLER);
+    node.store.checkpoint_now().unwrap();
+    drop(node);
+    let node = start(&disk.lose_unsynced(), &[1, FILLER]);
+    assert_eq!(node.labels(), Vec::<&str>::new());
+    let read = node.read_all(1, 0, 9000).messages;
+    assert_eq!(read.keys().collect::<Vec<_>>(), [&old, &after]);
+    assert_eq!((&*read[&old], &*read[&after]), (&b"old"[..], &b"after"[..]));
+}
+
+#[test]
+fn old_messages_of_very_many_queues_do_not_keep_the_disk() {
+    const QUEUES: u64 = 1000;
+    let disk = disk();
+    let mut queues: Vec<u64> = (1000..1000 + QUEUES).collect();
+    queues.push(FILLER);
+    let sizes = Sizes {
+        journal_bytes: 8 * 1024 * 1024,
+        ..Sizes::default()
+    };
+    let mut node = Node::start(Arc::new(disk), &sizes, &queues);
+    queues.pop();
+    let mut settled = Vec::new();
+    for queue in &queues {
+        node.publish(*queue, b"old");
+        for _ in 0..3 {
+            let position = node.publish(*queue, &[1; 30_000]);
+            settled.push((*queue, position));
+        }
+    }
+    node.seal(FILLER);
+    node.store.checkpoint_now().unwrap();
+    let bytes = |node: &Node| {
+        let figures = queues.iter().map(|queue| node.figures(*queue));
+        figures.map(|figures| figures.file_bytes).sum::<u64>()
+    };
+    assert!(bytes(&node) > QUEUES * 90_000);
+    for (queue, position) in settled {
+        node.settle(queue, position, 30_000);
+    }
+    tidy(&node);
+    assert!(bytes(&node) < QUEUES * 500, "{} bytes", bytes(&node));
+    for queue in queues {
+        assert_eq!(node.read_all(queue, 0, 9000).messages.len(), 1);
+    }
 }
 
 #[test]

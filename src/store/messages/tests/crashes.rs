@@ -59,6 +59,7 @@ impl Life {
         };
         let options = &mut sizes.messages;
         options.sealed_files_max = self.random.below(2) as usize;
+        options.sealed_blob_bytes_max = [0, u64::MAX][self.random.below(2) as usize];
         options.segment_bytes_max = [6, 90][self.random.below(2) as usize] * 1024;
         options.shared_body_bytes_min = 3000;
         sizes
