@@ -35,11 +35,11 @@ TENTH = 0.1
 class Row:
     """One load. `figure` is what the budget is for, `most` or `least` what it allows; texts of the peers are as they were given."""
 
-    def __init__(self, key, work, figure, unit, measure, most=None, least=None, lavinmq="", rabbitmq="", peers=None, shows=(),
+    def __init__(self, key, work, figure, unit, measure, most=None, least=None, lavinmq="", rabbitmq="", shows=(),
                  of_control=True):
         self.key, self.work, self.figure, self.unit, self.measure = key, work, figure, unit, measure
         self.most, self.least, self.lavinmq, self.rabbitmq, self.shows = most, least, lavinmq, rabbitmq, shows
-        self.peers, self.of_control = peers, of_control
+        self.of_control = of_control
 
     def budget(self):
         if self.most is None and self.least is None:
@@ -186,40 +186,40 @@ def start_after_kill(bench):
 
 ROWS = (
     Row("auto_ack_16", "16 B, transient, auto-ack, end to end", "cpu_us", "µs CPU", auto_ack_16, most=0.5,
-        lavinmq="1.1 µs, 890 k/s", rabbitmq="16 µs, 75 k/s", peers=(1.1, 16), shows=("rate",)),
+        lavinmq="1.1 µs, 890 k/s", rabbitmq="16 µs, 75 k/s", shows=("rate",)),
     Row("auto_ack_1024", "1 KiB, transient, auto-ack", "cpu_us", "µs CPU",
         lambda bench: bench.throughput(["--size", 1024, "--auto-ack", "--lead", LEAD_MESSAGES // 4]), most=1.2,
-        lavinmq="3.4 µs, 285 k/s", rabbitmq="27 µs, 50 k/s", peers=(3.4, 27), shows=("rate",)),
+        lavinmq="3.4 µs, 285 k/s", rabbitmq="27 µs, 50 k/s", shows=("rate",)),
     Row("confirmed_1024", "1 KiB persistent, confirm window 200, prefetch 200, acked", "cpu_us", "µs CPU",
         lambda bench: bench.throughput(ACKED), most=2.5,
-        lavinmq="7.5 µs, 58 k/s", rabbitmq="52 µs, 29 k/s", peers=(7.5, 52), shows=("rate",)),
+        lavinmq="7.5 µs, 58 k/s", rabbitmq="52 µs, 29 k/s", shows=("rate",)),
     Row("confirmed_1024_ten", "the same, 10 queues and 10 pairs", "cpu_us", "µs CPU",
         lambda bench: bench.throughput(ACKED + ["--queues", 10, "-x", 10, "-y", 10]), most=2.2,
-        lavinmq="5.4 µs, 146 k/s confirmed", rabbitmq="64 µs, 26 k/s", peers=(5.4, 64), shows=("rate",)),
+        lavinmq="5.4 µs, 146 k/s confirmed", rabbitmq="64 µs, 26 k/s", shows=("rate",)),
     Row("fill", "fill, 1 KiB persistent, confirm window 2000", "cpu_us", "µs CPU", fill, most=1.5,
-        lavinmq="3.6 to 6 µs, 160 k/s", rabbitmq="33 µs, 42 k/s", peers=(3.6, 33), shows=("rate",)),
+        lavinmq="3.6 to 6 µs, 160 k/s", rabbitmq="33 µs, 42 k/s", shows=("rate",)),
     Row("drain", "drain of that, prefetch 200", "cpu_us", "µs CPU", drain, most=0.9,
-        lavinmq="2.4 µs", rabbitmq="25 µs, 46 k/s", peers=(2.4, 25), shows=("rate",)),
+        lavinmq="2.4 µs", rabbitmq="25 µs, 46 k/s", shows=("rate",)),
     Row("fan_out_10", "fan-out to 10 queues, 1 KiB, per delivery", "cpu_us", "µs CPU",
-        lambda bench: bench.throughput(FAN_OUT), most=0.9, lavinmq="2.5 µs", rabbitmq="30 µs", peers=(2.5, 30), shows=("rate",)),
+        lambda bench: bench.throughput(FAN_OUT), most=0.9, lavinmq="2.5 µs", rabbitmq="30 µs", shows=("rate",)),
     Row("latency", "publish to deliver at 2000/s, p50", "p50_us", "µs", latency, most=60,
-        lavinmq="80 µs", rabbitmq="189 µs", peers=(80, 189), shows=("p99_us", "lag_p50_us", "lag_p99_us", "cpu_us")),
+        lavinmq="80 µs", rabbitmq="189 µs", shows=("p99_us", "lag_p50_us", "lag_p99_us", "cpu_us")),
     Row("latency_tenth", "publish to deliver at a tenth of the broker's maximal rate, p50", "p50_us", "µs", latency_at_a_tenth,
         shows=("p99_us", "lag_p50_us", "lag_p99_us", "rate", "cpu_us")),
     Row("lone_confirm", "lone persistent publish to confirm, p50", "p50_us", "µs", lone_confirm, most=350,
-        lavinmq="563 µs", rabbitmq="1074 µs (unsynced)", peers=(563, 1074), shows=("p99_us", "cpu_us")),
+        lavinmq="563 µs", rabbitmq="1074 µs (unsynced)", shows=("p99_us", "cpu_us")),
     Row("connection", "open and close a connection", "cpu_us", "µs CPU", churned_connections, most=60,
-        lavinmq="76 µs", rabbitmq="2723 µs", peers=(76, 2723), shows=("rate",)),
+        lavinmq="76 µs", rabbitmq="2723 µs", shows=("rate",)),
     Row("idle_connection", "idle connection with a channel", "kib", "KiB", idle_connections, most=12,
-        lavinmq="38 KB", rabbitmq="76 KB", peers=(38, 76)),
+        lavinmq="38 KB", rabbitmq="76 KB"),
     Row("declare", "durable declare and bind, one client, a second", "rate", "/s", durable_declares, least=3000,
-        lavinmq="322/s", rabbitmq="267/s", peers=(322, 267)),
+        lavinmq="322/s", rabbitmq="267/s"),
     Row("declare_cpu", "the same, CPU", "cpu_us", "µs CPU", durable_declares, most=250,
-        lavinmq="2.6 ms", rabbitmq="2.7 ms", peers=(2600, 2700)),
+        lavinmq="2.6 ms", rabbitmq="2.7 ms"),
     Row("idle_queue", "idle durable queue", "bytes", "B", idle_queues, most=2048,
-        lavinmq="2.7 KB", rabbitmq="6 KB", peers=(2765, 6144)),
+        lavinmq="2.7 KB", rabbitmq="6 KB"),
     Row("queued", "a million queued messages of 1 KiB, beside the cache", "mib", "MiB", queued, most=16,
-        lavinmq="30 MB", rabbitmq="200 MB", peers=(30, 200), shows=("grown_mib",)),
+        lavinmq="30 MB", rabbitmq="200 MB", shows=("grown_mib",)),
     Row("start", "start after kill -9, to the first delivery", "seconds", "s", start_after_kill, most=1.0,
         rabbitmq="reads every body", shows=("listening_s", "messages"), of_control=False),
 )

@@ -58,11 +58,8 @@ def measure_table(options, starts):
     measured = {}
     for row in rows.selected(options.only):
         source = rows.SHARED.get(row.key)
-        if source in measured:
-            measured[row.key] = measured[source]
-            continue
-        of_row = measured[row.key] = {}
-        for _ in range(options.rounds):
+        of_row = measured[row.key] = measured.get(source, {})
+        for _ in range(0 if of_row else options.rounds):
             for name, bench in benches.items():
                 if name == "haremq" or row.of_control:
                     of_row.setdefault(name, []).append(beside(lambda: row.measure(bench)))

@@ -19,7 +19,8 @@ use haremq::model::{ChannelNumber, Executor as _, InboxEvent, Refusal, Reply};
 use haremq::queue::Inbox;
 use haremq::server;
 use haremq::session::{Session, SessionSettings};
-use haremq::store::{Options, Store};
+use haremq::store::probe::Probe;
+use haremq::store::{Options, Store, definitions};
 
 use crate::octets;
 
@@ -49,7 +50,17 @@ impl Node {
     }
 
     fn start_with(folder: &Path, settings: &Settings) -> Self {
-        let store = Store::open(folder, Options::default()).expect("a data folder");
+        let options = Options {
+            definitions: definitions::Options {
+                probe: Probe::InProcess,
+                // Once, at the end: how often it happens before is a matter of time.
+                apply_debounce: PATIENCE,
+                export_debounce: PATIENCE,
+                ..definitions::Options::default()
+            },
+            ..Options::default()
+        };
+        let store = Store::open(folder, options).expect("a data folder");
         let directory = Arc::new(Directory::new(server::auth_settings(settings)));
         let first_boot = server::first_boot(settings);
         let broker_settings = server::broker_settings(settings);
