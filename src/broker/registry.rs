@@ -7,6 +7,9 @@ use dashmap::DashMap;
 
 use crate::model::{ConnectionId, Name, Refusal};
 
+/// Room for so many connections is kept when they leave.
+const ROOM_KEPT: usize = 1024;
+
 /// What can be asked of a connection's task from outside.
 pub trait ConnectionControl: Send + Sync + std::fmt::Debug {
     /// Closes the connection with a reply code and text, as `connection.close` from the server.
@@ -97,7 +100,13 @@ impl Registry {
             subtract(&self.connections_of_vhost, vhost, 1);
             subtract(&self.channels_of_user, user, u64::from(entry.channels));
         }
-        if self.connections.is_empty() {
+        self.shrink_if_sparse();
+    }
+
+    /// Gives room back after a crowd has left. At a quarter, so that each shrinking is paid for by the removals before it.
+    fn shrink_if_sparse(&self) {
+        let room = self.connections.capacity();
+        if room > ROOM_KEPT && self.connections.len() < room / 4 {
             self.connections.shrink_to_fit();
         }
     }
@@ -142,5 +151,43 @@ impl Registry {
             .iter()
             .map(|entry| Arc::clone(&entry.control))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl ConnectionControl for Nobody {
+        fn close(&self, _: Refusal) {}
+
+        fn alarm_changed(&self) {}
+    }
+
+    #[test]
+    fn the_room_of_a_crowd_that_left_is_given_back_beside_one_that_stays() {
+        let registry = Registry::default();
+        let count = 20_000;
+        for number in 0..count {
+            registry.insert(
+                ConnectionId(number),
+                ConnectionEntry {
+                    peer: ([127, 0, 0, 1], 5672).into(),
+                    user: None,
+                    vhost: None,
+                    channels: 0,
+                    control: Arc::new(Nobody),
+                },
+            );
+        }
+        assert!(registry.connections.capacity() >= count as usize);
+        for number in 1..count {
+            registry.remove(ConnectionId(number));
+        }
+        assert_eq!(registry.connection_count(), 1);
+        assert!(registry.connections.capacity() <= ROOM_KEPT);
     }
 }

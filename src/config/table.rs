@@ -103,7 +103,7 @@ settings! {
         message_bytes_max: u64 = size(0, 512 * MIB), "\"16MiB\"", "bytes", Live, "max_message_size",
             "The largest body of a message; a larger one closes its channel with 406.",
             "RabbitMQ's default. Its hard top of 512 MiB holds here as well.";
-        burst_bytes_max: usize = size(16 * KIB, 16 * MIB), "\"256KiB\"", "bytes of a connection", Restart, "",
+        burst_bytes_max: usize = size(16 * KIB, 16 * MIB), "\"128KiB\"", "bytes of a connection", Restart, "",
             "What is read from one connection before the others have their turn.",
             "Large enough that a system call costs little per message, small enough that a flood delays others by well under a millisecond.";
         reply_bytes_max: usize = size(4 * KIB, 16 * MIB), "\"128KiB\"", "bytes of a connection", Restart, "",

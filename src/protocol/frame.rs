@@ -196,6 +196,18 @@ pub(super) fn write_erlang_binary(f: &mut fmt::Formatter<'_>, octets: &[u8]) -> 
     f.write_str(">>")
 }
 
+/// How many octets the frame that `input` begins with still lacks; 0 when its head is not whole, or nothing is missing.
+///
+/// The caller has shown `input` to [`parse`] before, which refuses a frame that is too large.
+pub fn bytes_missing(input: &[u8]) -> usize {
+    match head(input) {
+        Ok((rest, (_, _, payload_bytes))) => {
+            (payload_bytes as usize + 1).saturating_sub(rest.len())
+        }
+        Err(_) => 0,
+    }
+}
+
 /// The first frame of the buffer and the number of octets it takes, or `None` if more octets are needed.
 ///
 /// `payload_bytes_max` is the negotiated `frame_max` minus [`FRAME_OVERHEAD_BYTES`]; [`FRAME_GRACE_BYTES`] more are

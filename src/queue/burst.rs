@@ -20,6 +20,12 @@ use crate::store::messages::MessageStore;
 use crate::store::queue_log::JournalEntry;
 use crate::store::record::Target;
 
+/// Messages that one hold of the journal's input may append, so that other publishers get their turn.
+const HOLD_MESSAGES_MAX: u32 = 32;
+
+/// Bytes of bodies after which the journal's input is let go.
+const HOLD_BODY_BYTES_MAX: usize = 64 * 1024;
+
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Placed {
@@ -46,8 +52,12 @@ struct Open<'q> {
 pub struct Burst<'q> {
     store: &'q MessageStore,
     queues: Vec<Open<'q>>,
-    /// Held from the beginning on when all that the burst writes must land in one frame.
+    /// The journal's input. Held from the beginning to the end when all that the burst writes must land in one frame, else
+    /// for a few messages at a time.
     appender: Option<Appender<'q>>,
+    is_atomic: bool,
+    held_messages: u32,
+    held_body_bytes: usize,
     /// The end of the last record that somebody may wait for.
     end: Lsn,
     places: Vec<(usize, Placement)>,
@@ -78,6 +88,9 @@ impl<'q> Burst<'q> {
             store,
             queues,
             appender: None,
+            is_atomic: false,
+            held_messages: 0,
+            held_body_bytes: 0,
             end: Lsn::default(),
             places: Vec::new(),
             refused: Vec::new(),
@@ -92,6 +105,7 @@ impl<'q> Burst<'q> {
     ) -> Self {
         let mut burst = Self::open(store, handles);
         burst.appender = Some(store.journal().append());
+        burst.is_atomic = true;
         burst
     }
 
@@ -170,11 +184,10 @@ impl<'q> Burst<'q> {
 
     /// Writes the record of a message and notes where it lies.
     fn record(&mut self, message: &SharedMessage, body_crc: BodyCrc, must_sync: bool) {
-        let mut own = None;
-        let appender = match &mut self.appender {
-            Some(appender) => appender,
-            None => own.insert(self.store.journal().append()),
-        };
+        let store = self.store;
+        let appender = self
+            .appender
+            .get_or_insert_with(|| store.journal().append());
         let appended = if must_sync {
             appender.message(message, body_crc, &self.targets)
         } else {
@@ -183,7 +196,14 @@ impl<'q> Burst<'q> {
         if must_sync {
             self.end = appender.end();
         }
-        drop(own);
+        self.held_messages += 1;
+        self.held_body_bytes += message.body_bytes();
+        let is_long =
+            self.held_messages >= HOLD_MESSAGES_MAX || self.held_body_bytes >= HOLD_BODY_BYTES_MAX;
+        if is_long && !self.is_atomic {
+            self.appender = None;
+            (self.held_messages, self.held_body_bytes) = (0, 0);
+        }
         let logged = self.places.iter().filter(|(_, p)| p.keep != Keep::Memory);
         for (index, placement) in logged {
             self.queues[*index].guard.log.appended(JournalEntry {
@@ -244,8 +264,8 @@ impl<'q> Burst<'q> {
             open.guard.end_section(section, self.appender.as_mut(), fx);
         }
         match &self.appender {
-            Some(appender) => appender.end(),
-            None => self.end,
+            Some(appender) if self.is_atomic => appender.end(),
+            _ => self.end,
         }
     }
 }

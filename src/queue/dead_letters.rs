@@ -38,14 +38,9 @@ pub fn with_death(
     };
     let encoded = properties.to_encoded();
     let facts = PropertyFacts::of(&encoded).unwrap_or_default();
-    Message::with_body(
-        Arc::clone(exchange),
-        routing_key,
-        &encoded,
-        facts,
-        message.body().clone(),
-    )
-    .with_deaths(Arc::new(deaths))
+    message
+        .with_head(Arc::clone(exchange), routing_key, &encoded, facts)
+        .with_deaths(Arc::new(deaths))
 }
 
 /// Whether a dead letter that is about to enter `target` has been there and came back without any

@@ -25,6 +25,7 @@ use crate::model::{
     ChannelNumber, Command, Delivery, Executor as _, Got, InboxEvent, Now, Reply, Settlement,
     SettlementOutcome, Unsettled,
 };
+use crate::protocol::frame;
 use crate::queue::Inbox;
 use crate::session::{EndReason, Session, SessionSettings};
 
@@ -273,12 +274,14 @@ impl Task {
             return Ok(Poll::Pending);
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let room_min = self.shared.limits.burst_bytes_max;
             let filled = self.leftover.len();
-            if scratch.len() < filled + room_min {
-                scratch.resize(filled + room_min, 0);
+            // What is left of a frame is copied at each read, so a large frame comes whole with the next one.
+            let missing = frame::bytes_missing(&self.leftover);
+            let room = self.shared.limits.burst_bytes_max.max(missing);
+            if scratch.len() < filled + room {
+                scratch.resize(filled + room, 0);
             }
-            let mut buffer = ReadBuf::new(&mut scratch[filled..filled + room_min]);
+            let mut buffer = ReadBuf::new(&mut scratch[filled..filled + room]);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(result) => result?,
@@ -296,7 +299,7 @@ impl Task {
                 self.leftover = Vec::new();
             }
             self.is_leftover_unread = !self.leftover.is_empty() && !self.session.wants_input();
-            Ok(Poll::Ready(if received == room_min {
+            Ok(Poll::Ready(if received == room {
                 Read::Full
             } else {
                 Read::Some

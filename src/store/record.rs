@@ -437,7 +437,7 @@ pub fn put_prepared_message(
     put_blob(out, blob);
     let body = match blob {
         Some(_) => &[],
-        None => message.body().as_ref(),
+        None => message.body(),
     };
     end(out, start, body, body_crc, blob.is_some())
 }

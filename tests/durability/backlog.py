@@ -30,7 +30,7 @@ DRAINED_SECONDS_MAX = 60.0
 
 def messages_of(context, options, say):
     """How many: what was asked for, or what the disk carries."""
-    wanted = MESSAGES_LONG if options.is_long else MESSAGES
+    wanted = options.messages or (MESSAGES_LONG if options.is_long else MESSAGES)
     carried = int(shutil.disk_usage(context.folder).free * FREE_SHARE_MAX / MESSAGE_DISK_BYTES)
     if carried < wanted:
         say("the disk carries %d messages, not %d" % (carried, wanted))
@@ -142,7 +142,7 @@ def unsettled(context, options, say):
 @part("backlog", "the same messages spread over very many queues cost no more")
 def many_queues(context, options, say):
     messages = messages_of(context, options, say)
-    queues = names(QUEUES_LONG if options.is_long else QUEUES)
+    queues = names(options.queues or (QUEUES_LONG if options.is_long else QUEUES))
     messages -= messages % len(queues)
     broker = context.broker()
     most = filled(broker, queues, messages, say)

@@ -5,6 +5,7 @@ In: the program. Out: the part `kills`. What is checked stands in `ledger`, what
 
 import collections
 import socket
+import threading
 import time
 
 import traffic
@@ -48,14 +49,22 @@ class Cutter:
 
     def __init__(self, broker):
         self.broker, self.connections = broker, []
+        self.lock, self.is_cut = threading.Lock(), False
 
     def connect(self):
-        self.connections.append(self.broker.connect())
-        return self.connections[-1]
+        connection = self.broker.connect()
+        with self.lock:
+            # On a busy machine a client may still be connecting when all are cut off.
+            if self.is_cut:
+                connection.socket.shutdown(socket.SHUT_RDWR)
+            self.connections.append(connection)
+        return connection
 
     def cut(self):
-        for connection in self.connections:
-            connection.socket.shutdown(socket.SHUT_RDWR)
+        with self.lock:
+            self.is_cut = True
+            for connection in self.connections:
+                connection.socket.shutdown(socket.SHUT_RDWR)
 
 
 def settle_down(broker):

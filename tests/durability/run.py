@@ -22,7 +22,7 @@ sys.dont_write_bytecode = True
 from harness import Context, Skip  # noqa: E402
 from suite import PARTS, Options, chosen  # noqa: E402
 
-MODULES = ("check_ledger", "check_ledger_random", "kills", "restart", "backlog", "full_disk", "power_loss", "doctor",
+MODULES = ("check_ledger", "check_ledger_random", "kills", "restart", "large", "backlog", "full_disk", "power_loss", "doctor",
            "bit_flips")
 
 
@@ -51,6 +51,8 @@ def main():
     parser.add_argument("--only", nargs="+", default=[], choices=PARTS, metavar="NAME",
                         help="run these parts: " + " ".join(PARTS))
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds, or damaged copies, of each loop")
+    parser.add_argument("--messages", type=int, metavar="N", help="messages of each backlog")
+    parser.add_argument("--queues", type=int, metavar="N", help="queues of the backlog that has many")
     parser.add_argument("--seed", type=int, metavar="N", help="the seed of a run that is to be repeated")
     parser.add_argument("--long", action="store_true", help="ten times the rounds and a hundred times the messages")
     arguments = parser.parse_args()
@@ -59,7 +61,7 @@ def main():
         parser.error("%s is not a program; cargo build makes target/debug/haremq" % program)
     for name in MODULES:
         importlib.import_module(name)
-    options = Options(arguments.rounds, arguments.long, arguments.seed)
+    options = Options(arguments)
     tests = chosen(arguments.only)
     print("1..%d" % len(tests))
     say("--seed %d repeats the random choices of this run" % options.seed)

@@ -9,7 +9,7 @@ import time
 
 from harness import equal
 
-PARTS = ("ledger", "kills", "restart", "backlog", "full-disk", "power-loss", "doctor", "bit-flips")
+PARTS = ("ledger", "kills", "restart", "large", "backlog", "full-disk", "power-loss", "doctor", "bit-flips")
 TESTS = []
 
 # What a backlog may cost in memory beside an idle broker: a fixed part, and the default of `store.cache_bytes_max`.
@@ -23,9 +23,10 @@ EMPTY_SECONDS_MAX = 30.0
 class Options:
     """What the command line asks for."""
 
-    def __init__(self, rounds=None, is_long=False, seed=None):
-        self.rounds, self.is_long = rounds, is_long
-        self.seed = random.randrange(1 << 32) if seed is None else seed
+    def __init__(self, arguments):
+        self.rounds, self.is_long = arguments.rounds, arguments.long
+        self.messages, self.queues = arguments.messages, arguments.queues
+        self.seed = random.randrange(1 << 32) if arguments.seed is None else arguments.seed
 
     def rounds_of(self, gate, long):
         """How many rounds a loop has, unless the command line says it."""

@@ -173,12 +173,16 @@ impl Checkpointer {
         self.shared.journal.is_full() || matches!(self.logged, Some(Failure::Full(_)))
     }
 
-    /// The oldest sealed journal file, if there are more than are left alone; none is while the journal needs one.
+    /// The oldest sealed journal file, if there are more than are left alone; none is while the journal needs one, or when large
+    /// bodies would stay with it.
     fn due(&self) -> Option<SealedFile> {
         let sealed = self.shared.journal.sealed();
-        let left_alone = match self.shared.journal.is_full() {
+        let options = &self.shared.options;
+        let blob_bytes: u64 = sealed.iter().map(|file| file.blob_bytes).sum();
+        let is_wanted = self.shared.journal.is_full() || blob_bytes > options.sealed_blob_bytes_max;
+        let left_alone = match is_wanted {
             true => 0,
-            false => self.shared.options.sealed_files_max,
+            false => options.sealed_files_max,
         };
         (sealed.len() > left_alone)
             .then(|| sealed.into_iter().next())

@@ -279,12 +279,15 @@ pub(super) fn final_error(error: io::Error) -> io::Error {
     io::Error::other(error)
 }
 
-/// The queues of messages in a file, as they come: sorted and each once now and then, so that it stays small.
+/// The queues of messages in a file, as they come: sorted and each once now and then, so that it stays small. Beside them how
+/// much the file's messages have outside of it.
 #[derive(Debug, Default)]
 pub(super) struct QueueList {
     queues: Vec<QueueId>,
     /// How many of them are sorted and without repetition.
     sorted: usize,
+    /// Bytes of the large bodies of these messages.
+    blob_bytes: u64,
 }
 
 impl QueueList {
@@ -293,6 +296,16 @@ impl QueueList {
         if self.queues.len() > 2 * self.sorted + 1024 {
             self.sort();
         }
+    }
+
+    /// A message has a large body of so many bytes.
+    pub(super) fn add_blob(&mut self, bytes: u64) {
+        self.blob_bytes = self.blob_bytes.saturating_add(bytes);
+    }
+
+    /// Bytes of large bodies since the last call.
+    pub(super) fn take_blob_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.blob_bytes)
     }
 
     /// All of them, sorted, each once; none is left.

@@ -96,6 +96,8 @@ pub(super) struct Full {
     pub bytes: u64,
     /// Once it has this many messages, counted for each queue.
     pub entries: u32,
+    /// Once its messages have large bodies of so many bytes.
+    pub blob_bytes: u64,
 }
 
 /// The frame that takes shape, and what the writer must know of it.
@@ -108,6 +110,7 @@ pub(super) struct Input {
     tail: u64,
     file: FileHeader,
     file_entries: u32,
+    file_blob_bytes: u64,
     full: Full,
     number: u64,
     /// Somebody waits for what is gathered.
@@ -136,6 +139,7 @@ impl Input {
             tail: file.start.0,
             file,
             file_entries: 0,
+            file_blob_bytes: 0,
             full,
             number: file.first_number,
             is_wanted: false,
@@ -199,8 +203,11 @@ impl Input {
         self.tail = batch.end();
         self.number += 1;
         self.file_entries = self.file_entries.saturating_add(batch.entries);
+        self.file_blob_bytes = self.file_blob_bytes.saturating_add(batch.blob_bytes);
         let offset = self.tail - self.file.start.0;
-        batch.ends_file = offset >= self.full.bytes || self.file_entries >= self.full.entries;
+        batch.ends_file = offset >= self.full.bytes
+            || self.file_entries >= self.full.entries
+            || self.file_blob_bytes >= self.full.blob_bytes;
         self.gathered.base = self.tail;
         if batch.ends_file {
             self.file = FileHeader {
@@ -210,7 +217,7 @@ impl Input {
                 seed: new_seed(),
                 first_number: self.number,
             };
-            self.file_entries = 0;
+            (self.file_entries, self.file_blob_bytes) = (0, 0);
             self.gathered.base += BLOCK_BYTES;
         }
         self.is_wanted = false;
@@ -306,7 +313,7 @@ impl<'a> Appender<'a> {
             }
         }
         if is_blob {
-            gathered.blobs.push((lsn.0, body.clone()));
+            gathered.blobs.push((lsn.0, message.body_to_keep()));
             gathered.blob_bytes += body.len() as u64;
         }
         Appended {

@@ -102,6 +102,8 @@ pub struct JournalOptions {
     pub file_bytes: u64,
     /// A file with this many messages, counted for each queue, is full.
     pub entries_max: u32,
+    /// A file whose records name so many bytes of large bodies is full: these stay on the disk as long as it does, settled or not.
+    pub blob_bytes_max: u64,
     /// When to sync.
     pub sync: SyncMode,
     /// Records that nobody waits for are written after this time.
@@ -117,6 +119,7 @@ impl Default for JournalOptions {
         Self {
             file_bytes: 32 * 1024 * 1024,
             entries_max: 128 * 1024,
+            blob_bytes_max: 64 * 1024 * 1024,
             sync: SyncMode::Always,
             settle_delay: Duration::from_millis(200),
             full_retry: Duration::from_secs(1),
@@ -138,6 +141,8 @@ pub struct SealedFile {
     pub queues: Vec<QueueId>,
     /// Bytes up to its end.
     pub bytes: u64,
+    /// Bytes of large bodies that its records name, and that stay as long as it does.
+    pub blob_bytes: u64,
 }
 
 /// Frees the room that is kept for a start. To be called before anything is opened; the journal keeps it again.
@@ -378,6 +383,7 @@ impl Journal {
         let full = Full {
             bytes: options.file_bytes - options.file_bytes / 16,
             entries: options.entries_max,
+            blob_bytes: options.blob_bytes_max,
         };
         let shared = Arc::new(Shared {
             options,

@@ -341,6 +341,7 @@ impl Replay<'_> {
                 end: Lsn(header.start.0.saturating_add(end)),
                 queues: queues.take(),
                 bytes: end,
+                blob_bytes: queues.take_blob_bytes(),
             },
             file: file.reader.file,
         });
@@ -459,6 +460,7 @@ impl Replay<'_> {
             for target in meta.targets() {
                 queues.extend(&[target.queue]);
             }
+            queues.add_blob(meta.blob.map_or(0, |blob| u64::from(blob.bytes)));
         }
         self.report.records += 1;
         (self.visit)(lsn, bytes.len() as u32, content, &bytes[head.body()]);

@@ -273,6 +273,7 @@ impl Writer {
         self.with_space("write", &path, write)?;
         self.written_number = batch.number;
         self.queues.extend(&batch.queues);
+        self.queues.add_blob(batch.blob_bytes);
         self.shared.written.store(batch.end(), Ordering::Release);
         self.shared.count_written(&batch);
 
@@ -350,6 +351,7 @@ impl Writer {
             end: Lsn(end),
             queues: self.queues.take(),
             bytes: end - current.header.start.0,
+            blob_bytes: self.queues.take_blob_bytes(),
         });
         let on_seal = self.shared.on_seal.lock().clone();
         if let Some(on_seal) = on_seal {

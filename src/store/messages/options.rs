@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct MessageOptions {
     /// Sealed journal files that are left alone. Most messages are consumed before theirs is older than that, and never move.
     pub sealed_files_max: usize,
+    /// Bytes of large bodies that sealed journal files may name to be left alone: the bodies stay as long as they are.
+    pub sealed_blob_bytes_max: u64,
     /// Bytes at which a segment is sealed.
     pub segment_bytes_max: u64,
     /// Records at which a segment is sealed.
@@ -25,6 +27,7 @@ impl Default for MessageOptions {
     fn default() -> Self {
         Self {
             sealed_files_max: 2,
+            sealed_blob_bytes_max: 32 * 1024 * 1024,
             segment_bytes_max: 16 * 1024 * 1024,
             segment_messages_max: 65_536,
             shared_body_bytes_min: 64 * 1024,

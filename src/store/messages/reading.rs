@@ -3,6 +3,7 @@
 //! The plan was made under the queue's lock, the reading is done outside of it: what the plan names may have moved meanwhile,
 //! or may be settled and gone. The first is answered with `retry`, the second is no damage.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
@@ -18,6 +19,14 @@ use crate::store::segments::{Item, OpenSegment, read_spans};
 
 /// Bytes of the journal that are read at once.
 const BLOCK_BYTES: u64 = 256 * 1024;
+
+thread_local! {
+    /// A block of a file, for each thread that reads.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer that a large body has made longer than this is not kept.
+const KEPT_BYTES_MAX: usize = 512 * 1024;
 
 /// What lies between two records of the journal is read along with them if it is not more than this.
 const GAP_BYTES_MAX: u64 = 8 * 1024;
@@ -59,7 +68,7 @@ pub(super) fn read(shared: &Shared, queue: QueueId, plan: &Plan) -> ReadBlock {
         bytes_max: plan.bytes_max,
         next: plan.first,
     };
-    let mut buffer = Vec::new();
+    let mut buffer = BUFFER.take();
     let mut block: Vec<JournalEntry> = Vec::new();
     for piece in &plan.pieces {
         match piece {
@@ -74,6 +83,9 @@ pub(super) fn read(shared: &Shared, queue: QueueId, plan: &Plan) -> ReadBlock {
         }
     }
     reading.journal_block(&block, &mut buffer);
+    if buffer.len() <= KEPT_BYTES_MAX {
+        BUFFER.set(buffer);
+    }
     reading.end(plan)
 }
 
@@ -103,14 +115,16 @@ impl Reading<'_> {
     /// Records that lie close to each other, read at once. One that is not as it should be is asked of the journal by itself,
     /// which knows whether it is not written yet, moved, or damaged.
     fn journal_block(&mut self, entries: &[JournalEntry], buffer: &mut Vec<u8>) {
-        buffer.clear();
+        let mut held = 0;
         if let [first, .., last] = entries
             && let Some((file, offset)) = self.shared.journal.file_of(first.lsn)
         {
-            let bytes = last.lsn.0 + u64::from(last.record_bytes) - first.lsn.0;
-            buffer.resize(bytes as usize, 0);
-            if file.read_exact_at(buffer, offset).is_err() {
-                buffer.clear();
+            let bytes = (last.lsn.0 + u64::from(last.record_bytes) - first.lsn.0) as usize;
+            if buffer.len() < bytes {
+                buffer.resize(bytes, 0);
+            }
+            if file.read_exact_at(&mut buffer[..bytes], offset).is_ok() {
+                held = bytes;
             }
         }
         for entry in entries {
@@ -118,7 +132,7 @@ impl Reading<'_> {
                 return;
             }
             let at = (entry.lsn.0 - entries[0].lsn.0) as usize;
-            let record = buffer.get(at..at + entry.record_bytes as usize);
+            let record = buffer[..held].get(at..at + entry.record_bytes as usize);
             match record.map(|record| self.journal_message(entry, record)) {
                 Some(Ok(Some(read))) => self.push(read, u64::from(entry.record_bytes)),
                 Some(Ok(None)) => {}

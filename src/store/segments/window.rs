@@ -11,7 +11,10 @@ const BLOCK_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Window<'a> {
     file: &'a dyn DiskFile,
+    /// As long as the largest block so far: it is not filled with zeros before each block.
     buffer: &'a mut Vec<u8>,
+    /// Bytes of the buffer that are of the file.
+    held: usize,
     /// Where the buffer's first byte lies in the file.
     start: u64,
     /// Nothing is read from here on.
@@ -22,10 +25,10 @@ pub struct Window<'a> {
 impl<'a> Window<'a> {
     /// Looks at the bytes of `file` up to `end`. What `buffer` holds is thrown away.
     pub fn new(file: &'a dyn DiskFile, end: u64, buffer: &'a mut Vec<u8>) -> Self {
-        buffer.clear();
         Self {
             file,
             buffer,
+            held: 0,
             start: 0,
             end,
             block_bytes: BLOCK_BYTES,
@@ -58,7 +61,7 @@ impl<'a> Window<'a> {
         if wanted_end > self.end {
             return Ok(None);
         }
-        let held_end = self.start + self.buffer.len() as u64;
+        let held_end = self.start + self.held as u64;
         if offset < self.start || wanted_end > held_end {
             self.fill(offset, bytes)?;
         }
@@ -69,23 +72,24 @@ impl<'a> Window<'a> {
     fn fill(&mut self, offset: u64, bytes: usize) -> io::Result<()> {
         let left = usize::try_from(self.end - offset).unwrap_or(usize::MAX);
         let bytes = bytes.max(self.block_bytes).min(left);
-        let held_end = self.start + self.buffer.len() as u64;
+        let held_end = self.start + self.held as u64;
         // What is held already of the new block is kept: blocks end in the middle of a record nearly always.
         let kept = match (self.start..held_end).contains(&offset) {
             true => {
-                self.buffer.drain(..(offset - self.start) as usize);
-                self.buffer.len().min(bytes)
+                let at = (offset - self.start) as usize;
+                self.buffer.copy_within(at..self.held, 0);
+                (self.held - at).min(bytes)
             }
             false => 0,
         };
-        self.buffer.resize(bytes, 0);
-        self.start = offset;
-        let result = self
-            .file
-            .read_exact_at(&mut self.buffer[kept..], offset + kept as u64);
-        if result.is_err() {
-            self.buffer.clear();
+        if self.buffer.len() < bytes {
+            self.buffer.resize(bytes, 0);
         }
-        result
+        self.start = offset;
+        self.held = 0;
+        self.file
+            .read_exact_at(&mut self.buffer[kept..bytes], offset + kept as u64)?;
+        self.held = bytes;
+        Ok(())
     }
 }

@@ -81,6 +81,7 @@ impl World {
         let options = JournalOptions {
             file_bytes: 32 * 1024,
             entries_max: 40,
+            blob_bytes_max: [1, u64::MAX][self.random.below(2) as usize],
             sync,
             settle_delay: Duration::from_micros(self.random.below(500)),
             full_retry: Duration::from_millis(1),

@@ -54,6 +54,7 @@ impl Life {
     fn sizes(&mut self) -> Sizes {
         let mut sizes = Sizes {
             journal_bytes: [16, 64][self.random.below(2) as usize] * 1024,
+            journal_blob_bytes: [1, u64::MAX][self.random.below(2) as usize],
             ..Sizes::default()
         };
         let options = &mut sizes.messages;

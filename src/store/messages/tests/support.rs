@@ -222,6 +222,7 @@ impl DiskFile for MortalFile {
 #[derive(Clone, Debug)]
 pub(super) struct Sizes {
     pub(super) journal_bytes: u64,
+    pub(super) journal_blob_bytes: u64,
     pub(super) messages: MessageOptions,
 }
 
@@ -229,6 +230,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             journal_bytes: 64 * 1024,
+            journal_blob_bytes: u64::MAX,
             messages: MessageOptions {
                 sealed_files_max: 0,
                 segment_bytes_max: 128 * 1024,
@@ -277,6 +279,7 @@ impl Node {
         let options = JournalOptions {
             file_bytes: sizes.journal_bytes,
             entries_max: 4096,
+            blob_bytes_max: sizes.journal_blob_bytes,
             sync: SyncMode::Always,
             reserve_bytes: 0,
             ..JournalOptions::default()
