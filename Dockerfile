@@ -15,12 +15,13 @@ COPY --from=build /src/target/release/haremq /usr/local/bin/haremq
 ENV HAREMQ_DATA_DIR=/var/lib/haremq \
     HAREMQ_LISTEN_AMQP=0.0.0.0:5672 \
     HAREMQ_LISTEN_HTTP=0.0.0.0:15672 \
+    HAREMQ_LISTEN_METRICS=0.0.0.0:15692 \
     HAREMQ_AUTH_LOOPBACK_USERS=none
 
 USER haremq
 WORKDIR /var/lib/haremq
 VOLUME /var/lib/haremq
-EXPOSE 5672 15672
+EXPOSE 5672 15672 15692
 
 # SIGTERM, Docker's default, closes the connections and then the store.
 STOPSIGNAL SIGTERM

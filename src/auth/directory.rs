@@ -163,6 +163,11 @@ impl Directory {
         self.log_in("password", user, password, peer_is_loopback)
     }
 
+    /// Whether a user may come from loopback addresses alone.
+    pub fn is_loopback_only(&self, user: &str) -> bool {
+        self.settings.loopback_users.iter().any(|name| name == user)
+    }
+
     fn log_in(
         &self,
         mechanism: &str,
@@ -192,7 +197,7 @@ impl Directory {
         };
         match user {
             Some(user) if is_right => {
-                if !peer_is_loopback && self.settings.loopback_users.iter().any(|u| u == name) {
+                if !peer_is_loopback && self.is_loopback_only(name) {
                     return refuse(format!("user '{name}' can only connect via localhost"));
                 }
                 Ok(user)
@@ -315,6 +320,12 @@ impl Directory {
             }
             state.rights.retain(|_, vhosts| !vhosts.is_empty());
         });
+    }
+
+    /// What a user may do in a virtual host, as it was set.
+    pub fn permission(&self, user: &str, vhost: &str) -> Option<Permission> {
+        let rights = self.rights(user, vhost)?;
+        rights.names.map(|names| names.set.clone())
     }
 
     /// All permissions, by user, then by virtual host.

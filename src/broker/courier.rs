@@ -28,6 +28,14 @@ impl Courier {
             for (queue, deadline_ms) in self.effects.deadlines.drain(..) {
                 broker.timers.schedule(queue, deadline_ms);
             }
+            if !self.effects.touched.is_empty() {
+                let touched = self.effects.touched.drain(..);
+                broker.stats.touched.touch_queues(touched);
+            }
+            if !self.effects.deaths.is_empty() {
+                let deaths = std::mem::take(&mut self.effects.deaths);
+                broker.stats.deaths.add(&deaths);
+            }
             for load in std::mem::take(&mut self.effects.loads) {
                 broker.loader.load(load, now);
             }
@@ -144,6 +152,12 @@ impl Courier {
             burst.letter_left(index, *position);
         }
         burst.finish(now, &mut self.effects);
+        if placed.logged > 0
+            && let Some(vhost) = broker.vhost(&letter.vhost)
+        {
+            vhost.stats.totals.disk_writes.add(placed.logged.into());
+            broker.stats.totals.disk_writes.add(placed.logged.into());
+        }
         placed
     }
 

@@ -155,6 +155,11 @@ fn load_block(broker: &Broker, load: &Load, courier: &mut Courier, now: Now) {
         // The disk may be better later; the queue asks again at once.
         std::thread::sleep(FAILURE_PAUSE);
     }
+    let read = block.messages.len() as u64;
+    if let Some(vhost) = broker.vhost(queue.vhost()) {
+        vhost.stats.totals.disk_reads.add(read);
+    }
+    broker.stats.totals.disk_reads.add(read);
     // A queue deleted meanwhile wants nothing.
     let _ = queue.handle_loaded(load, block, now, &mut courier.effects);
 }

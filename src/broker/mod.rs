@@ -5,26 +5,39 @@
 //! nor sockets nor HTTP.
 //!
 //! # The order of locks
+//! 0. [`admin::Administration`], for whatever changes users, permissions, virtual hosts, policies or parameters
 //! 1. [`Vhost::topology`], for whatever declares, deletes, binds or unbinds
 //! 2. an exchange's lock (`vhost::ExchangeCell`)
 //! 3. queues' locks (inside [`crate::queue::QueueHandle`]): one, or several in ascending order of the queues' ids
 //!    ([`crate::queue::Burst`])
 //! 4. the journal's input ([`crate::store::journal::Appender`])
-//! 5. an inbox's lock (inside [`crate::queue::Inbox`]), a channel's window, the timers' entries, the maps
+//! 5. an inbox's lock (inside [`crate::queue::Inbox`]), a channel's window, the timers' entries, the maps, parameters, a host's
+//!    policies and settings
+//!
+//! The sampler's own state (`stats::sampler`) is locked before all of these, by ticks alone. The list of what counted something, the
+//! histories and the listeners of events are locked last, each by itself.
 //!
 //! A lock is only taken while holding those above it, never two of the same kind but queues'. A guard of a map is
 //! dropped before a lock above it is taken. Nothing awaits or reads a file under one, and nothing waits for the
 //! store but a declare that finds all reserved queue ids taken (`DefinitionStore::allocate_queue_id`). Changes
-//! are handed to the store under the first lock, which only queues them, so that it keeps their order.
+//! are handed to the store under the first lock, which only queues them, so that it keeps their order. Lock 0 is a queue of requests: who
+//! imports definitions reads the catalogue while it is held, and nothing that serves clients takes it.
 
+pub mod admin;
 mod alarms;
 mod clock;
 mod courier;
+mod direct;
+pub mod events;
 mod executor;
+mod listing;
 mod loader;
+pub mod policies;
 pub mod registry;
 mod reply_to;
+pub mod snapshots;
 mod start;
+pub mod stats;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -41,9 +54,11 @@ use parking_lot::RwLock;
 
 pub use alarms::{AlarmReading, Alarms};
 pub use clock::Clock;
+pub use direct::{DirectConnection, Published};
 pub use executor::{ConnectionExecutor, ConnectionOrigin, ReplySink};
+pub use listing::BindingRow;
 pub use start::{FirstBoot, StartError, StartReport};
-pub use vhost::{Vhost, VhostLimits};
+pub use vhost::{ExchangeCell, Vhost, VhostLimits};
 
 use crate::auth::Directory;
 use crate::model::{ConnectionId, ConsumerId, Name, Now, QueueId, WallMs};
@@ -51,10 +66,13 @@ use crate::queue::{Effects, HotBudget, Keeping, QueueHandle};
 use crate::store::Store;
 use crate::store::definitions::{Change, DefinitionStore};
 use crate::store::messages::MessageStore;
+use admin::Administration;
 use courier::Courier;
+use events::Events;
 use loader::Loader;
 use registry::Registry;
 use reply_to::ReplyConsumers;
+use stats::Stats;
 use timers::Timers;
 
 /// Queues handled by the timer task before it lets others run.
@@ -80,6 +98,8 @@ pub struct BrokerSettings {
     pub cache_bytes_max: u64,
     /// Deliveries without acknowledgement for consumers of channels that set no `basic.qos`; `None` is no limit.
     pub default_consumer_prefetch: Option<u16>,
+    /// Bytes of memory that the histories of statistics may take.
+    pub stats_bytes_max: u64,
 }
 
 /// One node's broker.
@@ -96,10 +116,13 @@ pub struct Broker {
     loader: Loader,
     vhosts: DashMap<Name, Arc<Vhost>>,
     queues: DashMap<QueueId, QueueHandle>,
+    administration: Administration,
     reply_consumers: ReplyConsumers,
     registry: Registry,
     timers: Timers,
     clock: Clock,
+    stats: Arc<Stats>,
+    events: Events,
     connection_last: AtomicU64,
     consumer_last: AtomicU64,
 }
@@ -126,6 +149,7 @@ impl Broker {
 
     /// Puts other settings to use for whatever comes next.
     pub fn reconfigure(&self, settings: BrokerSettings) {
+        self.stats.set_bytes_max(settings.stats_bytes_max);
         *self.settings.write() = Arc::new(settings);
     }
 
@@ -136,6 +160,16 @@ impl Broker {
 
     fn settings(&self) -> Arc<BrokerSettings> {
         Arc::clone(&self.settings.read())
+    }
+
+    /// What the node counts.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// What happens, for those who listen.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Users and permissions.
@@ -233,6 +267,7 @@ impl Broker {
         Keeping {
             store: Arc::clone(&self.messages),
             budget: Arc::clone(&self.budget),
+            interval: Arc::clone(self.stats.touched.interval()),
         }
     }
 

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 
+use super::stats::ConnectionStats;
 use crate::model::{ConnectionId, Name, Refusal};
 
 /// Room for so many connections is kept when they leave.
@@ -24,14 +26,39 @@ pub trait ConnectionControl: Send + Sync + std::fmt::Debug {
 pub struct ConnectionEntry {
     /// The client's address.
     pub peer: SocketAddr,
+    /// The address of ours that it has connected to.
+    pub local: SocketAddr,
     /// The logged-in user, once there is one.
     pub user: Option<Name>,
     /// The open virtual host, once there is one.
     pub vhost: Option<Name>,
     /// Channels open now.
     pub channels: u32,
+    /// What it counts and is.
+    pub stats: Arc<ConnectionStats>,
     /// Its task.
     pub control: Arc<dyn ConnectionControl>,
+}
+
+impl OpenRefusal {
+    /// 530 in RabbitMQ's words (`rabbit_reader`, `connection.open`).
+    pub fn refusal(self, user: &str, vhost: &str) -> Refusal {
+        Refusal::not_allowed(match self {
+            Self::Vhost(limit) => format!(
+                "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
+            ),
+            Self::User(limit) => format!(
+                "connection refused for user '{user}': user connection limit ({limit}) is reached"
+            ),
+        })
+    }
+}
+
+impl ConnectionEntry {
+    /// Its name as RabbitMQ's API has it: `peer -> local`.
+    pub fn name(&self) -> String {
+        format!("{} -> {}", self.peer, self.local)
+    }
 }
 
 /// Every connection of the node, with the counts that limits ask for.
@@ -41,6 +68,26 @@ pub struct Registry {
     connections_of_user: DashMap<Name, u64>,
     connections_of_vhost: DashMap<Name, u64>,
     channels_of_user: DashMap<Name, u64>,
+    /// Held while limits are looked at and a connection is counted.
+    opening: Mutex<()>,
+}
+
+/// Connections that may be open; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenLimits {
+    /// To the virtual host.
+    pub of_vhost: Option<u64>,
+    /// Of the user.
+    pub of_user: Option<u64>,
+}
+
+/// Which limit refuses a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenRefusal {
+    /// The virtual host's.
+    Vhost(u64),
+    /// The user's.
+    User(u64),
 }
 
 fn add(counts: &DashMap<Name, u64>, key: &Name, step: u64) {
@@ -64,22 +111,71 @@ impl Registry {
         self.connections.insert(id, entry);
     }
 
-    /// The connection opened a virtual host.
-    pub fn opened(&self, id: ConnectionId, user: &Name, vhost: &Name) {
+    /// Whether one of the limits is reached.
+    ///
+    /// # Errors
+    /// Which.
+    pub fn check_open(
+        &self,
+        user: &str,
+        vhost: &str,
+        limits: OpenLimits,
+    ) -> Result<(), OpenRefusal> {
+        if let Some(limit) = limits.of_vhost
+            && self.connections_of_vhost(vhost) >= limit
+        {
+            return Err(OpenRefusal::Vhost(limit));
+        }
+        if let Some(limit) = limits.of_user
+            && self.connections_of_user(user) >= limit
+        {
+            return Err(OpenRefusal::User(limit));
+        }
+        Ok(())
+    }
+
+    /// The connection opens a virtual host, unless one of the limits is reached: they are looked at and counted in one step, so
+    /// that of two connections at once only one gets the last place.
+    ///
+    /// # Errors
+    /// Which limit is reached.
+    pub fn open(
+        &self,
+        id: ConnectionId,
+        user: &Name,
+        vhost: &Name,
+        limits: OpenLimits,
+    ) -> Result<(), OpenRefusal> {
+        let _opening = self.opening.lock();
+        self.check_open(user, vhost, limits)?;
         if let Some(mut entry) = self.connections.get_mut(&id) {
             entry.user = Some(Arc::clone(user));
             entry.vhost = Some(Arc::clone(vhost));
         }
         add(&self.connections_of_user, user, 1);
         add(&self.connections_of_vhost, vhost, 1);
+        Ok(())
     }
 
-    /// A channel was opened.
-    pub fn channel_opened(&self, id: ConnectionId, user: &Name) {
+    /// A channel is opened, unless the user has as many as he may; looked at and counted in one step. `false` if he has.
+    #[must_use]
+    pub fn open_channel(&self, id: ConnectionId, user: &Name, limit: Option<u64>) -> bool {
+        {
+            let mut count = self.channels_of_user.entry(Arc::clone(user)).or_default();
+            if limit.is_some_and(|limit| *count >= limit) {
+                let is_unused = *count == 0;
+                drop(count);
+                if is_unused {
+                    subtract(&self.channels_of_user, user, 0);
+                }
+                return false;
+            }
+            *count += 1;
+        }
         if let Some(mut entry) = self.connections.get_mut(&id) {
             entry.channels += 1;
         }
-        add(&self.channels_of_user, user, 1);
+        true
     }
 
     /// A channel was closed.
@@ -116,6 +212,21 @@ impl Registry {
         self.connections.len()
     }
 
+    /// Every connection, handshakes included, for readers.
+    pub fn stats(&self) -> Vec<Arc<ConnectionStats>> {
+        self.connections
+            .iter()
+            .map(|entry| Arc::clone(&entry.stats))
+            .collect()
+    }
+
+    /// A connection, for readers.
+    pub fn stats_of(&self, id: ConnectionId) -> Option<Arc<ConnectionStats>> {
+        self.connections
+            .get(&id)
+            .map(|entry| Arc::clone(&entry.stats))
+    }
+
     /// Open connections of a user.
     pub fn connections_of_user(&self, user: &str) -> u64 {
         count(&self.connections_of_user, user)
@@ -136,6 +247,24 @@ impl Registry {
         for control in self.controls() {
             control.close(refusal.clone());
         }
+    }
+
+    /// Asks the connections to close that `is_meant` names. Gives their number.
+    pub fn close_where(
+        &self,
+        refusal: &Refusal,
+        is_meant: impl Fn(ConnectionId, &ConnectionEntry) -> bool,
+    ) -> usize {
+        let meant: Vec<Arc<dyn ConnectionControl>> = self
+            .connections
+            .iter()
+            .filter(|entry| is_meant(*entry.key(), entry.value()))
+            .map(|entry| Arc::clone(&entry.control))
+            .collect();
+        for control in &meant {
+            control.close(refusal.clone());
+        }
+        meant.len()
     }
 
     /// Tells every connection to look at the node's alarms.
@@ -175,10 +304,16 @@ mod tests {
             registry.insert(
                 ConnectionId(number),
                 ConnectionEntry {
-                    peer: ([127, 0, 0, 1], 5672).into(),
+                    peer: ([127, 0, 0, 1], 50_000).into(),
+                    local: ([127, 0, 0, 1], 5672).into(),
                     user: None,
                     vhost: None,
                     channels: 0,
+                    stats: ConnectionStats::new(
+                        ConnectionId(number),
+                        ([127, 0, 0, 1], 5672).into(),
+                        None,
+                    ),
                     control: Arc::new(Nobody),
                 },
             );

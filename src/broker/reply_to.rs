@@ -8,7 +8,8 @@ use std::sync::Arc;
 use dashmap::DashMap;
 
 use crate::model::{
-    ChannelNumber, ConsumerId, Delivery, InboxEvent, Name, Outlet as _, Position, SharedMessage,
+    ChannelNumber, ConsumerId, Delivery, InboxEvent, Name, Outlet as _, Position, QueueKind,
+    SharedMessage,
 };
 use crate::queue::Inbox;
 
@@ -72,6 +73,7 @@ impl ReplyConsumers {
                 position: Position(0),
                 redelivered: false,
                 no_ack: true,
+                kind: QueueKind::Classic,
                 message: Arc::clone(message),
                 counts: None,
             }));

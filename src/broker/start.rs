@@ -10,21 +10,24 @@ use dashmap::DashMap;
 use parking_lot::RwLock;
 use thiserror::Error;
 
+use super::admin::{Administration, Parameters};
 use super::courier::Courier;
+use super::events::Events;
 use super::loader::Loader;
+use super::policies::{self, OPERATOR_COMPONENT, PolicyKind, PolicySet, tell_of_sync};
 use super::registry::Registry;
 use super::reply_to::ReplyConsumers;
+use super::stats::Stats;
 use super::timers::Timers;
-use super::topology::{add_exchange, exchange_from_stored};
+use super::topology::exchange_from_stored;
 use super::{Alarms, Broker, BrokerSettings, Clock, Vhost, VhostLimits};
 use crate::auth::{Directory, HashingAlgorithm, PasswordHash, Permission, User};
 use crate::model::{Name, Now};
-use crate::protocol::FieldTable;
 use crate::queue::{Effects, HotBudget, QueueDeclaration, QueueKind, QueueSettings};
-use crate::routing::{Binding, Destination, ExchangeDefinition, PREDECLARED_EXCHANGES};
+use crate::routing::{Binding, Destination};
 use crate::store::definitions::{
     self as stored, Change, Definition, DefinitionStore, Definitions, DestinationKind, ImportError,
-    json::read_document,
+    Policy, json::read_document,
 };
 use crate::store::{Store, StoreError};
 
@@ -111,8 +114,15 @@ impl Broker {
         report
             .skipped
             .extend(loaded.damaged.iter().map(ToString::to_string));
+        let parameters = Parameters::new(
+            loaded.definitions.parameters.iter().cloned(),
+            std::mem::take(&mut loaded.definitions.global_parameters),
+        );
+        let clock = Clock::default();
         let broker = Arc::new(Self {
             budget: HotBudget::new(settings.cache_bytes_max),
+            stats: Arc::new(Stats::new(settings.stats_bytes_max, clock.now().wall_ms)),
+            events: Events::default(),
             settings: RwLock::new(Arc::new(settings)),
             alarms: Alarms::default(),
             directory,
@@ -122,10 +132,11 @@ impl Broker {
             loader: Loader::default(),
             vhosts: DashMap::new(),
             queues: DashMap::new(),
+            administration: Administration::new(parameters),
             reply_consumers: ReplyConsumers::default(),
             registry: Registry::default(),
             timers: Timers::default(),
-            clock: Clock::default(),
+            clock,
             connection_last: AtomicU64::new(0),
             consumer_last: AtomicU64::new(0),
         });
@@ -154,7 +165,7 @@ impl Broker {
         for row in &definitions.exchanges {
             match (self.vhost(&row.vhost), exchange_from_stored(row)) {
                 (Some(vhost), Ok(definition)) => {
-                    add_exchange(&vhost, definition);
+                    vhost.add_exchange(definition);
                     report.exchanges += 1;
                 }
                 (None, _) => report
@@ -184,32 +195,31 @@ impl Broker {
 
     fn restore_vhost(&self, row: &stored::Vhost, definitions: &Definitions) {
         let limits = definitions.vhost_limits(&row.name);
-        let kind = match row.default_queue_type.as_deref() {
-            Some("quorum") => QueueKind::Quorum,
-            Some("classic") => QueueKind::Classic,
-            _ => self.settings().default_queue_kind,
-        };
+        let policies = definitions.policies.iter();
+        let users: Vec<Policy> = policies
+            .filter(|policy| policy.vhost == row.name)
+            .cloned()
+            .collect();
+        let parameters = definitions.parameters.iter();
+        let operators: Vec<Policy> = parameters
+            .filter(|parameter| parameter.vhost == row.name)
+            .filter(|parameter| *parameter.component == *OPERATOR_COMPONENT)
+            .filter_map(|one| policies::from_value(&one.vhost, &one.name, &one.value))
+            .collect();
+        for policy in &users {
+            tell_of_sync(PolicyKind::User, policy);
+        }
+        for policy in &operators {
+            tell_of_sync(PolicyKind::Operator, policy);
+        }
         let vhost = Vhost::new(
-            Arc::clone(&row.name),
-            kind,
+            row.clone(),
             VhostLimits {
                 connections_max: limits.max_connections,
                 queues_max: limits.max_queues,
             },
+            PolicySet::new(users, operators),
         );
-        for predeclared in PREDECLARED_EXCHANGES {
-            add_exchange(
-                &vhost,
-                ExchangeDefinition {
-                    name: Name::from(predeclared.name),
-                    kind: predeclared.kind,
-                    durable: true,
-                    auto_delete: false,
-                    internal: predeclared.internal,
-                    arguments: FieldTable::new(),
-                },
-            );
-        }
         self.vhosts.insert(Arc::clone(&row.name), Arc::new(vhost));
     }
 

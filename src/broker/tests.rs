@@ -51,6 +51,7 @@ fn open(folder: &tempfile::TempDir) -> Arc<Broker> {
         default_queue_kind: QueueKind::Classic,
         default_consumer_prefetch: None,
         cache_bytes_max: 32 * 1024 * 1024,
+        stats_bytes_max: 64 * 1024 * 1024,
     };
     let first_boot = FirstBoot {
         user: "guest".to_owned(),
@@ -96,6 +97,7 @@ impl Node {
             Arc::clone(&self.broker),
             ConnectionOrigin {
                 peer: ([127, 0, 0, 1], 50_000).into(),
+                local: ([127, 0, 0, 1], 5672).into(),
                 replies: Arc::clone(&link) as _,
                 control: link,
                 inbox: Arc::clone(&inbox),

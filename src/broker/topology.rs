@@ -9,13 +9,15 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 
 use super::Broker;
-use super::vhost::{ExchangeCell, Vhost};
+use super::events::EventKind;
+use super::policies::Object;
+use super::stats::Key;
+use super::vhost::Vhost;
 use crate::model::{ConnectionId, Name, Now, QueueCounts, QueueId, Refusal, resource};
 use crate::protocol::FieldTable;
 use crate::queue::arguments::{check_quorum_flags, check_server_named, with_queue_type};
 use crate::queue::{
-    Declared, Effects, PolicySettings, QueueDeclaration, QueueError, QueueHandle, QueueKind,
-    QueueSettings,
+    Declared, Effects, QueueDeclaration, QueueError, QueueHandle, QueueKind, QueueSettings,
 };
 use crate::routing::{
     self, Binding, BindingsByDestination, Destination, ExchangeDefinition, ExchangeKind,
@@ -126,10 +128,13 @@ impl Broker {
         authorise_new: impl FnOnce(&QueueSettings) -> Result<(), Refusal>,
     ) -> Result<QueueDeclared<'v>, Refusal> {
         let topology = vhost.topology.lock();
+        vhost.check_there()?;
+        let node_default = self.settings().default_queue_kind;
+        let default_kind = vhost.default_queue_kind().unwrap_or(node_default);
         let durable = request.durable && !request.exclusive;
         request.arguments = with_queue_type(
             request.arguments,
-            vhost.default_queue_kind,
+            default_kind,
             request.durable,
             request.exclusive,
             request.auto_delete,
@@ -142,18 +147,15 @@ impl Broker {
                 auto_delete: request.auto_delete,
                 arguments: &request.arguments,
             })?;
+            self.stats.churn.queues_declared.add(1);
             return Ok(QueueDeclared {
                 counts: handle.touch(now, effects).unwrap_or_default(),
                 unstored: unchanged(topology, handle.declaration().durable),
                 handle,
             });
         }
-        let settings = QueueSettings::parse(
-            &request.name,
-            &vhost.name,
-            vhost.default_queue_kind,
-            &request.arguments,
-        )?;
+        let settings =
+            QueueSettings::parse(&request.name, &vhost.name, default_kind, &request.arguments)?;
         if request.is_server_named {
             check_server_named(settings.kind)?;
         } else {
@@ -188,6 +190,13 @@ impl Broker {
         } else {
             Vec::new()
         };
+        self.stats.churn.queues_declared.add(1);
+        self.stats.churn.queues_created.add(1);
+        self.tell(
+            EventKind::QueueCreated,
+            Some(&vhost.name),
+            &declaration.name,
+        );
         Ok(QueueDeclared {
             handle: self.add_queue(vhost, declaration, now, effects),
             counts: QueueCounts::default(),
@@ -203,7 +212,8 @@ impl Broker {
         now: Now,
         effects: &mut Effects,
     ) -> QueueHandle {
-        let policy = PolicySettings::default();
+        let object = Object::Queue(declaration.settings.kind, &declaration.name);
+        let policy = vhost.policies().find(object);
         let handle = QueueHandle::new(declaration, &policy, self.keeping(), now, effects);
         self.queues.insert(handle.id(), handle.clone());
         vhost
@@ -213,7 +223,7 @@ impl Broker {
     }
 
     fn check_queue_limit(&self, vhost: &Vhost, name: &str) -> Result<(), Refusal> {
-        if let Some(limit) = vhost.limits.queues_max
+        if let Some(limit) = vhost.limits().queues_max
             && vhost.queues.len() as u64 >= limit
         {
             return Err(Refusal::precondition_failed(format!(
@@ -286,6 +296,11 @@ impl Broker {
             .remove_if(handle.name(), |_, found| found.id() == handle.id());
         self.queues.remove(&handle.id());
         self.timers.forget(handle.id());
+        self.stats.churn.queues_deleted.add(1);
+        self.tell(EventKind::QueueDeleted, Some(&vhost.name), handle.name());
+        self.stats
+            .touched
+            .touch_queues(std::iter::once((handle.id(), false)));
         let mut changes = Vec::new();
         if handle.declaration().durable {
             changes.push(Change::Delete(DefinitionKey::Queue {
@@ -339,6 +354,8 @@ impl Broker {
             let Some((_, cell)) = vhost.exchanges.remove(&name) else {
                 continue;
             };
+            self.stats.forget(Key::Exchange(cell.stats().id));
+            self.tell(EventKind::ExchangeDeleted, Some(&vhost.name), &name);
             let (bindings, durable) =
                 cell.write(|exchange| (exchange.retire(), exchange.definition().durable));
             let itself = Destination::Exchange(Arc::clone(&name));
@@ -402,6 +419,7 @@ impl Broker {
         authorise_new: impl FnOnce(Option<&Name>) -> Result<(), Refusal>,
     ) -> Result<Unstored<'v>, Refusal> {
         let topology = vhost.topology.lock();
+        vhost.check_there()?;
         if let Some(cell) = vhost.exchange_cell(&definition.name) {
             cell.read(|exchange| {
                 routing::check_equivalence(exchange.definition(), &definition, &vhost.name)
@@ -424,7 +442,12 @@ impl Broker {
         } else {
             Vec::new()
         };
-        add_exchange(vhost, definition);
+        self.tell(
+            EventKind::ExchangeCreated,
+            Some(&vhost.name),
+            &definition.name,
+        );
+        vhost.add_exchange(definition);
         Ok(unstored(topology, changes))
     }
 
@@ -491,6 +514,11 @@ impl Broker {
             return Ok(unchanged(topology, durable && source_durable));
         }
         topology.add(&destination, &request.source);
+        self.tell(
+            EventKind::BindingCreated,
+            Some(&vhost.name),
+            &request.source,
+        );
         let mut changes = Vec::new();
         if durable && source_durable {
             changes.push(Change::Put(
@@ -551,13 +579,6 @@ By default, this feature is not permitted anymore.\n\
 The feature will be removed from a future major RabbitMQ version, regardless of the configuration.\n\
 To continue using this feature when it is not permitted by default, set the following parameter in your configuration:\n    \
 \"deprecated_features.permit.transient_nonexcl_queues = true\"";
-
-/// Puts an exchange in its place; used by declares and at start.
-pub(super) fn add_exchange(vhost: &Vhost, definition: ExchangeDefinition) {
-    let name = Arc::clone(&definition.name);
-    vhost.exchanges.insert(name, ExchangeCell::new(definition));
-    vhost.declarations.advance();
-}
 
 /// Takes out every binding to a destination; `ended` gets the sources that are to go with it.
 fn unbind_all(

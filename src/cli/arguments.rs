@@ -149,6 +149,13 @@ struct ServeArguments {
         help = "Where the HTTP API is served, or none; repeatable [default: 127.0.0.1:15672, [::1]:15672]"
     )]
     http: Vec<String>,
+    /// Where Prometheus scrapes.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        help = "Where metrics are served, or none; repeatable [default: 127.0.0.1:15692, [::1]:15692]"
+    )]
+    metrics: Vec<String>,
     /// A definitions file in RabbitMQ's JSON form, imported at every start.
     #[arg(long, value_name = "FILE")]
     load_definitions: Option<String>,
@@ -294,6 +301,7 @@ fn serve(
     let repeated = [
         ("--amqp", "listen.amqp", arguments.amqp),
         ("--http", "listen.http", arguments.http),
+        ("--metrics", "listen.metrics", arguments.metrics),
     ];
     let single = single
         .into_iter()

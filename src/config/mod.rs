@@ -21,8 +21,8 @@ pub use reference::{example_file, reference_page};
 pub use reload::{Change, Outcome};
 pub use table::{
     AlarmSettings, AnnounceSettings, AuthSettings, DeprecatedFeatureSettings, FirstBootSettings,
-    LimitSettings, ListenSettings, LogLevelSettings, LogSettings, NodeSettings, QueueSettings,
-    Settings, TimeoutSettings,
+    HttpSettings, LimitSettings, ListenSettings, LogLevelSettings, LogSettings, NodeSettings,
+    QueueSettings, Settings, StatsSettings, TimeoutSettings,
 };
 pub use used::{ConfigError, Loaded, Sources};
 pub use value::{

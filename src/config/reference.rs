@@ -145,6 +145,7 @@ mod tests {
         assert!(!settings.listen.amqp.defaulted);
         settings.listen.amqp.defaulted = true;
         settings.listen.http.defaulted = true;
+        settings.listen.metrics.defaulted = true;
         assert_eq!(settings, Settings::defaults());
     }
 

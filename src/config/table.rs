@@ -36,6 +36,7 @@ settings! {
         + node: NodeSettings "What this node is called.";
         + announce: AnnounceSettings "What clients are told that they talk to.";
         + listen: ListenSettings "Where clients connect.";
+        + http: HttpSettings "How the HTTP API behaves.";
         + limits: LimitSettings "What a client may use.";
         + timeouts: TimeoutSettings "How long the broker waits.";
         + auth: AuthSettings "Who may log in, and how.";
@@ -44,6 +45,7 @@ settings! {
         + store: StoreSettings "How messages are kept on the disk.";
         + queue: QueueSettings "What holds for queues and consumers that do not say otherwise.";
         + deprecated_features: DeprecatedFeatureSettings "What RabbitMQ 4.3 removed and this broker keeps.";
+        + stats: StatsSettings "What is remembered of the past for the HTTP API.";
         + log: LogSettings "What is logged, and how.";
         + log_levels: LogLevelSettings "Levels of single parts.";
     }
@@ -73,9 +75,33 @@ settings! {
         http: Listeners = addresses(true), "[\"127.0.0.1:15672\", \"[::1]:15672\"]", "addresses with ports", Restart, "management.tcp",
             "Where the HTTP API is served.",
             "Nothing is open to the network until somebody says so.";
+        metrics: Listeners = addresses(true), "[\"127.0.0.1:15692\", \"[::1]:15692\"]", "addresses with ports", Restart, "prometheus.tcp",
+            "Where Prometheus scrapes the metrics; the HTTP API serves them too.",
+            "Nothing is open to the network until somebody says so.";
         backlog: u32 = integer(1, 65_535), "1024", "connections", Restart, "tcp_listen_options.backlog",
             "How many connections the system holds for a listener until they are accepted.",
             "Enough for a fleet that reconnects at once; the system may cap it.";
+    }
+
+    HttpSettings "http" "How the HTTP API behaves." {
+        max_body_bytes: u64 = size(64 * KIB, 1024 * MIB), "20000000", "bytes", Restart, "management.http.max_body_size",
+            "The largest body of a request; a larger one is answered with 400.",
+            "RabbitMQ's default. Definitions of tens of thousands of queues fit.";
+        connections_max: u32 = integer(1, 65_535), "1000", "connections", Restart, "",
+            "The connections that the HTTP listeners take together; more are closed at once.",
+            "Enough for every tool and page, and far from the system's limit of open files.";
+        header_timeout_ms: u64 = integer(100, WAIT_MS_MAX), "60000", "ms", Restart, "management.tcp.idle_timeout",
+            "How long a client may take for the head of a request, and be idle between two.",
+            "RabbitMQ's idle time. A client that trickles a request holds one of http.connections_max places for no longer.";
+        cors_allow_origins: Vec<String> = ShortTexts, "[]", "origins", Restart, "management.cors.allow_origins",
+            "The origins whose web pages may use the API, such as https://example.org; * is any, without credentials.",
+            "RabbitMQ's default: none.";
+        cors_max_age_s: u32 = integer(0, 4_294_967_295), "1800", "s", Restart, "management.cors.max_age",
+            "How long a browser remembers what it was told of origins.",
+            "RabbitMQ's default.";
+        login_session_timeout_min: u32 = integer(1, 525_600), "480", "minutes", Restart, "management.login_session_timeout",
+            "How long a session of POST /api/login lasts.",
+            "RabbitMQ's default.";
     }
 
     LimitSettings "limits" "What a client may use. The bounds in bytes of one connection sum to 1 MiB by default, a message that is being received apart." {
@@ -185,14 +211,20 @@ settings! {
 
     StoreSettings "store" "How messages are kept on the disk." {
         sync: Sync = choice(), "\"always\"", "when", Restart, "",
-            "When what was written is synced: always before a confirm, at intervals, or when the system likes. With interval or never a confirm means that the system has the message, and a power cut can lose what it had not written yet; the log says so at start.",
+            "When what was written is synced: always before a confirm, at intervals, or when the system likes. With interval or never a confirm means that the system has the message, and a power cut can lose what it had not written yet; the log says so at start. A policy's key sync says otherwise for its queues.",
             "A confirm is a promise.";
         sync_interval_ms: u64 = integer(1, 60_000), "200", "ms", Restart, "",
-            "The time between syncs when store.sync is interval.",
+            "The time between syncs when store.sync, or the key sync of a policy, is interval.",
             "What a power cut may lose at most, then.";
         cache_bytes_max: u64 = size(MIB, 1024 * 1024 * MIB), "\"32MiB\"", "bytes of the node", Restart, "",
             "The messages of all queues that may be in memory while they wait; what is above lies on the disk only and is read again in time.",
             "A backlog costs disk and not memory; the system's own cache keeps what was written last.";
+    }
+
+    StatsSettings "stats" "What is remembered of the past for the HTTP API." {
+        bytes_max: u64 = size(MIB, 1024 * 1024 * MIB), "\"64MiB\"", "bytes of the node", Live, "",
+            "The memory that the histories of rates and lengths may take. Above it the objects that were idle for longest lose theirs; what was counted stays.",
+            "About 20,000 busy queues with an hour of history.";
     }
 
     QueueSettings "queue" "What holds for queues and consumers that do not say otherwise." {

@@ -209,6 +209,7 @@ fn resolve(mut written: Written) -> Result<Loaded, ConfigError> {
             let defaulted = |key| written.get(key).is_none();
             settings.listen.amqp.defaulted = defaulted("listen.amqp");
             settings.listen.http.defaulted = defaulted("listen.http");
+            settings.listen.metrics.defaulted = defaulted("listen.metrics");
             Ok(Loaded {
                 settings,
                 warnings: written.warnings,

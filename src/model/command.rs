@@ -5,7 +5,8 @@
 use bytes::Bytes;
 
 use super::{
-    ChannelNumber, ConsumerId, Delivery, Name, Position, QueueId, RedeliveryCounts, SharedMessage,
+    ChannelNumber, ConsumerId, Delivery, Name, Position, QueueId, QueueKind, RedeliveryCounts,
+    SharedMessage,
 };
 use crate::protocol::FieldTable;
 
@@ -288,6 +289,8 @@ pub struct Got {
     pub position: Position,
     /// Whether it was handed out before.
     pub redelivered: bool,
+    /// The kind of the queue, for who counts.
+    pub kind: QueueKind,
     /// Quorum counters of a redelivery.
     pub counts: Option<RedeliveryCounts>,
     /// Ready messages that remain.

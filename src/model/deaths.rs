@@ -23,6 +23,19 @@ pub enum DeathReason {
 }
 
 impl DeathReason {
+    /// All reasons, in the order of [`DeathReason::index`].
+    pub const ALL: [Self; 4] = [
+        Self::Rejected,
+        Self::Expired,
+        Self::MaxLen,
+        Self::DeliveryLimit,
+    ];
+
+    /// The reason's place in a table.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
     /// The name in `x-death`.
     pub const fn as_str(self) -> &'static str {
         match self {

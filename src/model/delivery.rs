@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{ChannelNumber, ConsumerId, Got, Name, Position, QueueId, SharedMessage};
+use super::{ChannelNumber, ConsumerId, Got, Name, Position, QueueId, QueueKind, SharedMessage};
+use crate::protocol::{FieldTable, Value};
 
 /// A message assigned to a consumer, on its way to the connection that sends it.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// Whether it is settled by being sent (`no-ack`).
     pub no_ack: bool,
+    /// The kind of that queue, for who counts.
+    pub kind: QueueKind,
     /// The message.
     pub message: SharedMessage,
     /// Counters that a quorum queue shows in the headers of a redelivery; `None` on classic queues and
@@ -35,6 +38,17 @@ pub struct RedeliveryCounts {
     pub acquired: u32,
     /// Failed ones among them.
     pub delivery: u32,
+}
+
+impl RedeliveryCounts {
+    /// Writes them into the headers of a redelivery (`rabbit_fifo_client.erl`, `add_delivery_count_header`): the count of
+    /// failed deliveries is there only when there was one.
+    pub fn mark(self, headers: &mut FieldTable) {
+        headers.insert("x-acquired-count", Value::I64(i64::from(self.acquired)));
+        if self.delivery > 0 {
+            headers.insert("x-delivery-count", Value::I64(i64::from(self.delivery)));
+        }
+    }
 }
 
 /// What reaches a connection from queues and from other connections.

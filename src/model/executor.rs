@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{ChannelNumber, Command, ConfirmSequence, Refusal, Reply, Settlement, StagedPublish};
+use super::{
+    ChannelInfo, ChannelNumber, Command, ConfirmSequence, ConnectionInfo, ConnectionProgress,
+    Refusal, Reply, Settlement, StagedPublish, Traffic,
+};
 use crate::protocol::PropertyFacts;
 
 /// A publish, as slices of the read buffer: nothing is allocated before the broker has routed it.
@@ -128,6 +131,15 @@ pub trait Executor {
     /// The connection is ending, and its channels are closed one by one after this: what the first of them gives
     /// back must not be assigned to the others, which never send it.
     fn prepare_end(&mut self) {}
+
+    /// The connection has opened its virtual host: what the outside may want to know of it. Called once.
+    fn describe(&mut self, _info: ConnectionInfo) {}
+
+    /// What a channel counted since the last report, and how it stands.
+    fn report_channel(&mut self, _info: &ChannelInfo, _traffic: &Traffic) {}
+
+    /// Ends a report, after those of the channels.
+    fn report_connection(&mut self, _progress: &ConnectionProgress) {}
 
     /// The next publish that is complete, in any order.
     fn poll_completion(&mut self) -> Option<Completion>;

@@ -1,6 +1,8 @@
 //! Identifiers, tags and positions, each a type of its own so that none is taken for another.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 /// A name of a virtual host, exchange, queue, user or consumer tag, shared and immutable.
@@ -8,6 +10,31 @@ pub type Name = Arc<str>;
 
 /// A channel's number on its connection; 0 is the connection itself (specification, section 2.3.5).
 pub type ChannelNumber = u16;
+
+/// A map by one of the numbers below.
+pub type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+/// Spreads consecutive numbers over a table. No peer chooses them, so nothing is kept secret here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte) ^ self.0);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The odd number nearest to 2^64 divided by the golden ratio: neighbours land far apart.
+        let product = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = product ^ (product >> 32);
+    }
+}
 
 macro_rules! number_type {
     ($(#[$doc:meta])* $name:ident) => {

@@ -11,9 +11,12 @@ pub mod equivalence;
 mod error;
 mod executor;
 mod id;
+mod kind;
 mod message;
+mod policy;
 mod resource;
 mod time;
+mod traffic;
 mod window;
 
 pub use command::{
@@ -24,9 +27,15 @@ pub use delivery::{Delivery, InboxEvent, Outlet, RedeliveryCounts};
 pub use error::{Exception, Refusal, Scope};
 pub use executor::{Body, Completion, Execution, Executor, Publish, PublishOutcome, Routing};
 pub use id::{
-    ChannelNumber, ConfirmSequence, ConnectionId, ConsumerId, DeliveryTag, Name, Position, QueueId,
+    ChannelNumber, ConfirmSequence, ConnectionId, ConsumerId, DeliveryTag, Name, NumberMap,
+    Position, QueueId,
 };
+pub use kind::QueueKind;
 pub use message::{Message, SharedMessage};
+pub use policy::AppliedPolicy;
 pub use resource::resource;
 pub use time::{Now, WallMs};
+pub use traffic::{
+    ChannelInfo, ConnectionInfo, ConnectionProgress, ConnectionState, Handed, Traffic,
+};
 pub use window::ChannelWindow;

@@ -107,6 +107,7 @@ impl QueueSettings {
                 delayed_retry_min_ms: number("x-delayed-retry-min").filter(|_| quorum),
                 delayed_retry_max_ms: number("x-delayed-retry-max").filter(|_| quorum),
                 consumer_timeout_ms: number("x-consumer-timeout").filter(|_| quorum),
+                sync: None,
             },
         }
     }

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use parking_lot::MutexGuard;
+use smallvec::SmallVec;
 
 use super::effects::{DeadLetter, Effects};
 use super::entry::Deadline;
@@ -15,7 +16,7 @@ use super::guarded::Guarded;
 use super::handle::{QueueHandle, expiration_ms};
 use super::placing::{Keep, Offer, Placement};
 use crate::model::{ConsumerId, Now, Position, SettlementOutcome, SharedMessage};
-use crate::store::journal::{Appender, BodyCrc, Lsn};
+use crate::store::journal::{Appender, BodyCrc, Lsn, SyncDemand};
 use crate::store::messages::MessageStore;
 use crate::store::queue_log::JournalEntry;
 use crate::store::record::Target;
@@ -33,8 +34,11 @@ pub struct Placed {
     pub accepted: u32,
     /// Whether a queue refused.
     pub is_refused: bool,
-    /// Whether it is durable only once the journal is synced up to the burst's end.
-    pub must_sync: bool,
+    /// Queues that have it in their logs.
+    pub logged: u32,
+    /// If the journal keeps it: how far it must have come, up to the burst's end, before the publish is complete. The strictest
+    /// of the queues decides.
+    pub must_keep: Option<SyncDemand>,
 }
 
 /// A queue under its lock.
@@ -51,7 +55,9 @@ struct Open<'q> {
 /// Queues under their locks, until [`Burst::finish`].
 pub struct Burst<'q> {
     store: &'q MessageStore,
-    queues: Vec<Open<'q>>,
+    /// Of queues whose policies say nothing.
+    default_demand: SyncDemand,
+    queues: SmallVec<[Open<'q>; 1]>,
     /// The journal's input. Held from the beginning to the end when all that the burst writes must land in one frame, else
     /// for a few messages at a time.
     appender: Option<Appender<'q>>,
@@ -60,10 +66,10 @@ pub struct Burst<'q> {
     held_body_bytes: usize,
     /// The end of the last record that somebody may wait for.
     end: Lsn,
-    places: Vec<(usize, Placement)>,
+    places: SmallVec<[(usize, Placement); 2]>,
     /// Dead letters of queues that refused the message, each with the number of places before it.
     refused: Vec<(usize, DeadLetter)>,
-    targets: Vec<Target>,
+    targets: SmallVec<[Target; 2]>,
 }
 
 impl<'q> Burst<'q> {
@@ -72,7 +78,7 @@ impl<'q> Burst<'q> {
         store: &'q MessageStore,
         handles: impl IntoIterator<Item = &'q QueueHandle>,
     ) -> Self {
-        let queues: Vec<Open<'q>> = handles
+        let queues: SmallVec<[Open<'q>; 1]> = handles
             .into_iter()
             .map(|handle| Open {
                 handle,
@@ -86,15 +92,16 @@ impl<'q> Burst<'q> {
         debug_assert!(queues.is_sorted_by(|a, b| a.handle.id() < b.handle.id()));
         Self {
             store,
+            default_demand: store.journal().default_demand(),
             queues,
             appender: None,
             is_atomic: false,
             held_messages: 0,
             held_body_bytes: 0,
             end: Lsn::default(),
-            places: Vec::new(),
+            places: SmallVec::new(),
             refused: Vec::new(),
-            targets: Vec::new(),
+            targets: SmallVec::new(),
         }
     }
 
@@ -154,15 +161,19 @@ impl<'q> Burst<'q> {
                         deadline_ms: placement.deadline.0,
                         is_transient: placement.keep == Keep::Page,
                     });
-                    placed.must_sync |= placement.keep == Keep::Journal;
+                    if placement.keep == Keep::Journal {
+                        let demand = state.settings.sync.unwrap_or(self.default_demand);
+                        placed.must_keep = placed.must_keep.max(Some(demand));
+                    }
                 }
             }
         }
         if !self.targets.is_empty() {
             let body_crc = body_crc.unwrap_or_else(|| BodyCrc::of(message));
-            self.record(message, body_crc, placed.must_sync);
+            self.record(message, body_crc, placed.must_keep);
         }
         placed.accepted = self.places.len() as u32;
+        placed.logged = self.targets.len() as u32;
         let is_alone = self.queues.len() == 1;
         // Dead letters leave in the order of the queues, whether these refused the message or dropped another for it.
         let mut refused = self.refused.drain(..).peekable();
@@ -183,17 +194,21 @@ impl<'q> Burst<'q> {
     }
 
     /// Writes the record of a message and notes where it lies.
-    fn record(&mut self, message: &SharedMessage, body_crc: BodyCrc, must_sync: bool) {
+    fn record(
+        &mut self,
+        message: &SharedMessage,
+        body_crc: BodyCrc,
+        must_keep: Option<SyncDemand>,
+    ) {
         let store = self.store;
         let appender = self
             .appender
             .get_or_insert_with(|| store.journal().append());
-        let appended = if must_sync {
-            appender.message(message, body_crc, &self.targets)
-        } else {
-            appender.transient(message, body_crc, &self.targets)
+        let appended = match must_keep {
+            Some(demand) => appender.message_asking(message, body_crc, &self.targets, demand),
+            None => appender.transient(message, body_crc, &self.targets),
         };
-        if must_sync {
+        if must_keep.is_some() {
             self.end = appender.end();
         }
         self.held_messages += 1;
@@ -246,6 +261,12 @@ impl<'q> Burst<'q> {
         {
             open.settled.push((position, body_bytes));
         }
+    }
+
+    /// What the confirms of the queue at `index` wait for, if a policy says so.
+    pub fn sync(&self, index: usize) -> Option<SyncDemand> {
+        let state = self.queues[index].guard.state.as_ref()?;
+        state.settings.sync
     }
 
     /// Ends the burst: what settlements made possible, settlements into the journal, then the locks. Gives the place up to

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::arguments::ConsumeArguments;
 use super::effects::Effects;
 use super::kind::QueueKind;
-use crate::model::{ChannelNumber, ChannelWindow, ConsumerId, Name, Outlet, QueueId};
+use crate::model::{ChannelNumber, ChannelWindow, ConnectionId, ConsumerId, Name, Outlet, QueueId};
 use crate::protocol::FieldTable;
 
 /// A consumer that starts.
@@ -18,6 +18,8 @@ use crate::protocol::FieldTable;
 pub struct NewConsumer {
     /// Its id.
     pub id: ConsumerId,
+    /// Its connection.
+    pub connection: ConnectionId,
     /// Its channel.
     pub channel: ChannelNumber,
     /// Its tag on that channel.
@@ -100,8 +102,12 @@ pub enum ConsumerActivity {
 pub struct ConsumerSnapshot {
     /// Its id.
     pub id: ConsumerId,
+    /// Its connection.
+    pub connection: ConnectionId,
     /// Its channel.
     pub channel: ChannelNumber,
+    /// How long it may keep a delivery in milliseconds, if it said so.
+    pub timeout_ms: Option<u64>,
     /// Its tag.
     pub tag: Name,
     /// Settled by being sent.
@@ -359,7 +365,9 @@ impl Consumers {
                 let asked = &consumer.asked;
                 Some(ConsumerSnapshot {
                     id: asked.id,
+                    connection: asked.connection,
                     channel: asked.channel,
+                    timeout_ms: asked.settings.timeout_ms,
                     tag: asked.tag.clone(),
                     no_ack: asked.no_ack,
                     exclusive: asked.exclusive,

@@ -38,6 +38,10 @@ pub struct Counters {
     pub recovered: u64,
     /// Could not be read from the log any more.
     pub lost: u64,
+    /// Those among the published that went to the log.
+    pub log_writes: u64,
+    /// Read back from the log.
+    pub log_reads: u64,
 }
 
 impl Counters {

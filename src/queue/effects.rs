@@ -9,6 +9,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::dead_letters::DeathReason;
+use super::death_tally::DeathTally;
 use super::loading::Load;
 use crate::model::{ChannelWindow, Name, Outlet, Position, QueueId, SharedMessage, WallMs};
 use crate::store::queue_log::QueueLog;
@@ -79,6 +80,10 @@ pub struct Effects {
     pub requeued: Vec<(Position, u32, u32)>,
     /// For each lane of that queue from which logged messages were handed out, to be settled later, the highest of them.
     pub delivered: Vec<Position>,
+    /// Queues that counted something for the first time in their interval, and whether for the first time at all.
+    pub touched: Vec<(QueueId, bool)>,
+    /// Messages that left by the back door.
+    pub deaths: DeathTally,
     /// That queue was purged.
     pub purged: Option<Purge>,
     /// Connections to wake, neighbours distinct.

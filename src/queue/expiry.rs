@@ -43,7 +43,11 @@ impl QueueState {
             .next_deadline()
             .min(quorum)
             .min(self.unused_deadline())
-            .min(self.load_again_ms.map_or(Deadline::NEVER, Deadline));
+            .min(self.load_again_ms.map_or(Deadline::NEVER, Deadline))
+            .min(match self.has_more_overflow {
+                true => Deadline(0),
+                false => Deadline::NEVER,
+            });
         (next != Deadline::NEVER).then_some(next.0)
     }
 

@@ -137,6 +137,7 @@ impl QueueState {
             queue: self.id,
             position: entry.position,
             redelivered,
+            kind: self.settings.kind,
             counts,
             messages_ready: saturate(self.ready.messages()),
             message: Arc::clone(&entry.message),
@@ -159,6 +160,7 @@ impl QueueState {
     pub(super) fn assign(&mut self, now: Now, fx: &mut Effects) {
         self.serve_gets(now, fx);
         self.assign_to_consumers(now, fx);
+        self.capacity.note(self.consumers.any_queued(), now.wall_ms);
         self.order_loads(now, fx);
     }
 
@@ -198,6 +200,7 @@ impl QueueState {
             position: entry.position,
             redelivered,
             no_ack,
+            kind: self.settings.kind,
             message: Arc::clone(&entry.message),
             counts,
         }));

@@ -4,9 +4,11 @@
 //! that nobody sees a message whose record is not in the journal's input, and no settlement precedes its message there.
 //! Why the state decided so, and where the bytes lie, is not known here.
 
+use std::sync::Arc;
+
 use super::effects::Effects;
 use super::state::QueueState;
-use crate::model::{QueueId, WallMs};
+use crate::model::{AppliedPolicy, QueueId, WallMs};
 use crate::store::journal::Appender;
 use crate::store::messages::MessageStore;
 use crate::store::queue_log::QueueLog;
@@ -16,9 +18,13 @@ pub(super) struct Guarded {
     /// `None` once the queue is deleted.
     pub(super) state: Option<QueueState>,
     pub(super) log: QueueLog,
+    /// Which policies hold for it.
+    pub(super) policy: Option<Arc<AppliedPolicy>>,
     /// The earliest deadline that was reported and has not come, so that a queue whose deadlines come
     /// and go does not fill the node's timers.
     pub(super) armed_ms: WallMs,
+    /// The interval in which the queue said last that it counted something; 0 for never.
+    pub(super) touched_in: u32,
 }
 
 /// What the end of a section must know of its queue.
@@ -27,6 +33,8 @@ pub(super) struct Section<'a> {
     pub(super) id: QueueId,
     /// Whether something of the queue outlives a restart, so that its settlements must be known then.
     pub(super) durable: bool,
+    /// The number of the present interval, see [`super::interval`].
+    pub(super) interval: u32,
     pub(super) store: &'a MessageStore,
 }
 
@@ -52,6 +60,10 @@ impl Guarded {
         }
         if let Some(state) = &mut self.state {
             state.settle_budget();
+        }
+        if self.touched_in != section.interval {
+            fx.touched.push((section.id, self.touched_in == 0));
+            self.touched_in = section.interval;
         }
         self.arm(section.id, fx);
     }

@@ -18,15 +18,17 @@ use super::effects::Effects;
 use super::entry::Deadline;
 use super::giving::{AskedGet, GetOutcome};
 use super::guarded::{Guarded, Section};
+use super::interval::Interval;
 use super::kind::QueueKind;
 use super::loading::{Load, LoadedBlock, LoadedMessage, Recovered, RecoveredLane};
-use super::settings::{PolicySettings, QueueSettings};
+use super::settings::{QueuePolicy, QueueSettings};
 use super::state::{ConsumeRefusal, GetRefusal, QueueSnapshot, QueueState};
 use crate::model::{
-    ChannelNumber, ConnectionId, ConsumerId, Message, Name, Now, Position, QueueCounts, QueueId,
-    Refusal, SettlementOutcome, WallMs, resource,
+    AppliedPolicy, ChannelNumber, ConnectionId, ConsumerId, Message, Name, Now, Position,
+    QueueCounts, QueueId, Refusal, SettlementOutcome, WallMs, resource,
 };
 use crate::protocol::FieldTable;
+use crate::store::journal::SyncDemand;
 use crate::store::messages::{LogOwner, MessageStore, ReadBlock};
 use crate::store::queue_log::{Plan, QueueLog};
 
@@ -58,6 +60,8 @@ pub struct Keeping {
     pub store: Arc<MessageStore>,
     /// What may be in memory.
     pub budget: Arc<HotBudget>,
+    /// When a queue says again that it counted something.
+    pub interval: Arc<Interval>,
 }
 
 /// The queue was deleted.
@@ -95,6 +99,7 @@ struct Shared {
     /// Set once the queue is deleted, for those who ask without the lock.
     is_gone: AtomicBool,
     store: Arc<MessageStore>,
+    interval: Arc<Interval>,
     guarded: Mutex<Guarded>,
 }
 
@@ -111,7 +116,7 @@ impl QueueHandle {
     /// A queue, with what recovery found of it. An `x-expires` starts to run: the deadline is in `fx`.
     pub fn new(
         declaration: QueueDeclaration,
-        policy: &PolicySettings,
+        policy: &QueuePolicy,
         keeping: Keeping,
         now: Now,
         fx: &mut Effects,
@@ -121,7 +126,7 @@ impl QueueHandle {
             Arc::clone(&declaration.name),
             Arc::clone(&declaration.vhost),
             &declaration.settings,
-            policy,
+            &policy.settings,
             declaration.auto_delete,
             declaration.durable,
             keeping.budget,
@@ -139,10 +144,13 @@ impl QueueHandle {
             declaration,
             is_gone: AtomicBool::new(false),
             store: keeping.store,
+            interval: keeping.interval,
             guarded: Mutex::new(Guarded {
                 state: Some(state),
                 log,
+                policy: policy.applied.clone(),
                 armed_ms: WallMs::MAX,
+                touched_in: 0,
             }),
         }));
         let owner: Weak<Shared> = Arc::downgrade(&handle.0);
@@ -189,6 +197,7 @@ impl QueueHandle {
         Section {
             id: self.id(),
             durable: self.declaration().durable,
+            interval: self.0.interval.number(),
             store,
         }
     }
@@ -430,18 +439,42 @@ impl QueueHandle {
         })
     }
 
-    /// Its policy changed.
+    /// Its policies are these now. `false` if they were before, and nothing has changed.
     ///
     /// # Errors
     /// The queue is gone.
     pub fn reconfigure(
         &self,
-        policy: &PolicySettings,
+        policy: &QueuePolicy,
         now: Now,
         fx: &mut Effects,
-    ) -> Result<(), Gone> {
+    ) -> Result<bool, Gone> {
+        fx.begin_section();
+        let mut guarded = self.lock();
+        let Guarded {
+            state,
+            policy: current,
+            ..
+        } = &mut *guarded;
+        let state = state.as_mut().ok_or(Gone)?;
+        if *current == policy.applied {
+            return Ok(false);
+        }
+        current.clone_from(&policy.applied);
         let settings = &self.0.declaration.settings;
-        self.with(fx, |state, fx| state.reconfigure(settings, policy, now, fx))
+        state.reconfigure(settings, &policy.settings, now, fx);
+        self.end_section(&mut guarded, fx);
+        Ok(true)
+    }
+
+    /// The policies that hold for it; `None` if there are none, or it is gone.
+    pub fn policy(&self) -> Option<Arc<AppliedPolicy>> {
+        self.lock().policy.clone()
+    }
+
+    /// What its confirms wait for, if a policy says so.
+    pub fn sync(&self) -> Option<SyncDemand> {
+        self.see(|state| state.settings.sync).ok().flatten()
     }
 
     /// A deadline has come. The next one is in `fx` if there is one.
@@ -471,6 +504,29 @@ impl QueueHandle {
     /// The queue is gone.
     pub fn snapshot(&self) -> Result<QueueSnapshot, Gone> {
         self.see(QueueState::snapshot)
+    }
+
+    /// What the API shows of the queue, with the number of messages that its log has.
+    ///
+    /// # Errors
+    /// The queue is gone.
+    pub fn report(&self) -> Result<(QueueSnapshot, u64), Gone> {
+        let guarded = self.lock();
+        let snapshot = guarded
+            .state
+            .as_ref()
+            .map(QueueState::snapshot)
+            .ok_or(Gone)?;
+        let figures = guarded.log.figures();
+        Ok((
+            snapshot,
+            figures.journal_messages + figures.segment_messages,
+        ))
+    }
+
+    /// How long consumers that say nothing of it may keep a delivery, in milliseconds.
+    pub fn consumer_timeout_ms(&self) -> Option<u64> {
+        self.see(QueueState::consumer_timeout_ms).ok().flatten()
     }
 
     /// What the API shows of its consumers, in the order of registration.

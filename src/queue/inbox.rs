@@ -297,6 +297,7 @@ mod tests {
             position: Position(position),
             redelivered: false,
             no_ack: false,
+            kind: crate::model::QueueKind::Classic,
             message: Arc::new(message),
             counts: None,
         }
@@ -405,6 +406,7 @@ mod tests {
                 queue: QUEUE,
                 position: Position(position),
                 redelivered: false,
+                kind: crate::model::QueueKind::Classic,
                 counts: None,
                 messages_ready: 0,
                 message: delivery(1, 1, position, 5000).message,

@@ -1,14 +1,7 @@
 //! The kinds of queue, and the arguments that each knows. Source: `capabilities/0` of RabbitMQ's queue
 //! types, tag v4.3.5.
 
-/// The kinds of queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueueKind {
-    /// `classic`
-    Classic,
-    /// `quorum`
-    Quorum,
-}
+pub use crate::model::QueueKind;
 
 impl QueueKind {
     /// The value of `x-queue-type`.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::death_tally::DeathStrategy;
 use super::effects::{DeadLetter, Effects, Purge};
 use super::entry::Item;
 use super::quorum::{DEAD_LETTER_RETRY_MS, Retained, delayed_until};
@@ -69,6 +70,8 @@ impl QueueState {
     pub(super) fn dead_letter(&mut self, item: Item, reason: DeathReason, fx: &mut Effects) {
         let position = item.position();
         let is_logged = item.is_logged();
+        fx.deaths
+            .count(self.settings.kind, self.death_strategy(), reason);
         if self.settings.dead_letter_exchange.is_none() {
             self.end_logged(position, item.body_bytes(), is_logged, fx);
             fx.free(item.into_message());
@@ -111,6 +114,17 @@ impl QueueState {
         self.send_letter(letter, fx);
     }
 
+    /// What becomes of dead letters here.
+    pub(super) fn death_strategy(&self) -> DeathStrategy {
+        if self.settings.dead_letter_exchange.is_none() {
+            DeathStrategy::Disabled
+        } else if self.settings.retains_dead_letters {
+            DeathStrategy::AtLeastOnce
+        } else {
+            DeathStrategy::AtMostOnce
+        }
+    }
+
     /// Hands a letter to whoever routes it, if there is a dead-letter exchange.
     pub(super) fn send_letter(&mut self, letter: Letter, fx: &mut Effects) {
         let Some(exchange) = &self.settings.dead_letter_exchange else {
@@ -150,6 +164,7 @@ impl QueueState {
         };
         if has_arrived {
             if let Some(letter) = quorum.arrived(position) {
+                fx.deaths.confirmed += 1;
                 self.end_logged(position, letter.body_bytes, letter.is_logged, fx);
                 fx.free(letter.message);
             }

@@ -8,6 +8,9 @@ use super::settings::Overflow;
 use super::state::QueueState;
 use crate::model::{DeathReason, SharedMessage};
 
+/// Messages that are dropped while the lock is held once.
+pub const OVERFLOW_BATCH_MAX: usize = 1000;
+
 impl QueueState {
     /// Whether one more message is one too many for a queue that refuses. Those that are offered and have not entered count.
     pub(super) fn refuses(&self, message: &SharedMessage) -> bool {
@@ -16,16 +19,22 @@ impl QueueState {
         self.settings.overflow != Overflow::DropHead && self.is_over(messages, body_bytes)
     }
 
-    /// Drops heads until the queue is within its limits, if it is of the kind that drops. A head that is only in the log is dropped when it is
+    /// Drops heads until the queue is within its limits, if it is of the kind that drops, a bounded number of them: a policy may set a limit far
+    /// below what waits. The rest is due at once. A head that is only in the log is dropped when it is
     /// loaded, since its size is not known before: until then the queue is over its limit.
     pub(super) fn drop_overflow(&mut self, fx: &mut Effects) {
-        while self.must_drop() {
+        self.has_more_overflow = false;
+        for _ in 0..OVERFLOW_BATCH_MAX {
+            if !self.must_drop() {
+                return;
+            }
             let Some(entry) = self.ready.pop() else {
                 return;
             };
             self.counters.overflowed += 1;
             self.dead_letter(Item::Hot(entry), DeathReason::MaxLen, fx);
         }
+        self.has_more_overflow = true;
     }
 
     /// Whether the head must go, because the queue is over its limits.

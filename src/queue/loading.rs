@@ -133,6 +133,7 @@ impl QueueState {
     /// A block arrives. It is ignored if nobody waits for it any more, as after a purge.
     pub fn handle_loaded(&mut self, block: LoadedBlock, now: Now, fx: &mut Effects) {
         let is_in_vain = block.through < block.first;
+        self.counters.log_reads += block.messages.len() as u64;
         let Some(brought) = self.ready.handle_loaded(block) else {
             return;
         };

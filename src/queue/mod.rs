@@ -20,9 +20,11 @@
 pub mod arguments;
 pub mod budget;
 mod burst;
+mod capacity;
 pub mod consumers;
 pub mod counters;
 pub mod dead_letters;
+mod death_tally;
 pub mod effects;
 mod entry;
 mod expiry;
@@ -30,6 +32,7 @@ mod giving;
 mod guarded;
 pub mod handle;
 pub mod inbox;
+mod interval;
 pub mod kind;
 mod lane;
 mod leaving;
@@ -49,16 +52,18 @@ pub use budget::{HotBudget, HotLimits};
 pub use burst::{Burst, Placed};
 pub use consumers::{ConsumerActivity, ConsumerSnapshot, NewConsumer};
 pub use counters::Counters;
+pub use death_tally::{DeathStrategy, DeathTally};
 pub use effects::{DeadLetter, DeletionReason, Effects, Purge};
 pub use entry::Deadline;
 pub use giving::{AskedGet, GetOutcome};
 pub use handle::{Gone, Keeping, QueueDeclaration, QueueError, QueueHandle};
 pub use inbox::Inbox;
+pub use interval::Interval;
 pub use kind::QueueKind;
 pub use loading::{Load, LoadedBlock, LoadedMessage, Recovered, RecoveredLane};
 pub use placing::{Keep, Offer, Placement};
 pub use settings::{
-    DeadLetterStrategy, EffectiveSettings, Overflow, PolicySettings, QueueSettings,
+    DeadLetterStrategy, EffectiveSettings, Overflow, PolicySettings, QueuePolicy, QueueSettings,
 };
 pub use state::{QueueSnapshot, QueueState};
 

@@ -152,6 +152,7 @@ impl QueueState {
         self.end_offer(&message, placement);
         self.counters.published += 1;
         let is_logged = placement.keep != Keep::Memory;
+        self.counters.log_writes += u64::from(is_logged);
         let entry = Entry::new(placement.position, message, placement.deadline, is_logged);
         if self.ready.is_empty() {
             if self.consumers.any_queued()
@@ -218,6 +219,11 @@ impl QueueState {
     fn refuse(&mut self, message: &SharedMessage, fx: &mut Effects) {
         self.counters.refused += 1;
         if self.settings.overflow == Overflow::RejectPublishDeadLetter {
+            fx.deaths.count(
+                self.settings.kind,
+                self.death_strategy(),
+                DeathReason::MaxLen,
+            );
             let letter = Letter {
                 message: Some(Arc::clone(message)),
                 reason: DeathReason::MaxLen,

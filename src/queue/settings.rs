@@ -3,8 +3,11 @@
 //! In: checked numbers and names; out: the settings that the state machine reads. Source:
 //! `rabbit_amqqueue_process:process_args_policy/1`, `rabbit_quorum_queue:gather_policy_config/2`.
 
+use std::sync::Arc;
+
 use super::kind::QueueKind;
-use crate::model::Name;
+use crate::model::{AppliedPolicy, Name};
+use crate::store::journal::SyncDemand;
 
 /// Failed deliveries that a quorum queue allows when nothing else is said (since RabbitMQ 4.0).
 pub const DELIVERY_LIMIT_DEFAULT: u32 = 20;
@@ -122,6 +125,17 @@ pub struct PolicySettings {
     pub delayed_retry_max_ms: Option<u64>,
     /// `consumer-timeout`.
     pub consumer_timeout_ms: Option<u64>,
+    /// `sync`, which is this program's own and comes from policies alone: what confirms wait for.
+    pub sync: Option<SyncDemand>,
+}
+
+/// What policies say of a queue, and which they are. Queues with the same policies share it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueuePolicy {
+    /// What they say.
+    pub settings: PolicySettings,
+    /// Which they are, if there are any.
+    pub applied: Option<Arc<AppliedPolicy>>,
 }
 
 /// What the declare arguments of a queue mean.
@@ -169,6 +183,8 @@ pub struct EffectiveSettings {
     pub delayed_retry: Option<DelayedRetry>,
     /// Time to settle a delivery, unless the consumer says otherwise; `None` for no limit.
     pub consumer_timeout_ms: Option<u64>,
+    /// What confirms wait for; `None` for what the node does.
+    pub sync: Option<SyncDemand>,
 }
 
 /// Levels of a quorum queue are 0 to 31, always (since RabbitMQ 4.3).
@@ -227,6 +243,7 @@ impl EffectiveSettings {
                 least(own.consumer_timeout_ms, policy.consumer_timeout_ms)
                     .unwrap_or(CONSUMER_TIMEOUT_MS_DEFAULT)
             }),
+            sync: policy.sync,
         }
     }
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::budget::{HotBudget, HotShare};
+use super::capacity::Capacity;
 use super::consumers::{ConsumerSnapshot, Consumers, NewConsumer};
 use super::counters::Counters;
 use super::effects::{DeletionReason, Effects};
@@ -18,6 +19,7 @@ use super::giving::AskedGet;
 use super::kind::QueueKind;
 use super::placing::{Offered, Sequences};
 use super::quorum::Quorum;
+use super::range::Head;
 use super::ready::Ready;
 use super::settings::{EffectiveSettings, PolicySettings, QUORUM_PREFETCH_MAX, QueueSettings};
 use super::unsettled::UnsettledTable;
@@ -57,6 +59,16 @@ pub struct QueueSnapshot {
     pub messages_paged: u64,
     /// Ready messages in memory.
     pub messages_in_memory: u64,
+    /// Bytes of the bodies of ready messages in memory.
+    pub message_bytes_ready_in_memory: u64,
+    /// Messages handed out that are in memory.
+    pub messages_unsettled_in_memory: u64,
+    /// Bytes of the bodies of retained dead letters.
+    pub message_bytes_retained: u64,
+    /// How much of the time its consumers can take a message.
+    pub capacity: Capacity,
+    /// `timestamp` of the next message, in seconds since the Unix epoch, if it has one and is in memory.
+    pub head_timestamp_s: Option<u64>,
     /// Bytes of memory that messages take here, ready or not.
     pub message_bytes_in_memory: u64,
     /// Consumers.
@@ -89,11 +101,14 @@ pub struct QueueState {
     /// Logged messages whose dead letter is on its way, and not recorded yet.
     pub(super) leaving: BTreeMap<Position, u32>,
     pub(super) counters: Counters,
+    pub(super) capacity: Capacity,
     pub(super) share: HotShare,
     pub(super) sequences: Sequences,
     pub(super) last_use_ms: WallMs,
     /// The log could not be read: nothing is asked of it before this time.
     pub(super) load_again_ms: Option<WallMs>,
+    /// More heads are to be dropped than the lock may be held for.
+    pub(super) has_more_overflow: bool,
     /// It asked to be deleted, and asks no second time.
     pub(super) is_ending: bool,
 }
@@ -127,10 +142,12 @@ impl QueueState {
             quorum: (effective.kind == QueueKind::Quorum).then(Box::default),
             leaving: BTreeMap::new(),
             counters: Counters::default(),
+            capacity: Capacity::default(),
             share: HotShare::new(budget),
             sequences: Sequences::default(),
             last_use_ms: now.wall_ms,
             load_again_ms: None,
+            has_more_overflow: false,
             is_ending: false,
             settings: effective,
         }
@@ -275,11 +292,24 @@ impl QueueState {
             consumers: self.consumers.live() as u64,
             messages_paged: self.ready.totals().cold_messages,
             messages_in_memory: self.ready.totals().hot_messages,
+            message_bytes_ready_in_memory: self.ready.totals().hot_body_bytes,
+            messages_unsettled_in_memory: self.unsettled.messages_in_memory(),
+            message_bytes_retained: self
+                .quorum
+                .as_ref()
+                .map_or(0, |quorum| quorum.retained_body_bytes()),
+            capacity: self.capacity,
+            head_timestamp_s: self.head_timestamp_s(),
             message_bytes_in_memory: self.hot_bytes(),
             has_exclusive_consumer: self.consumers.has_exclusive(),
             last_use_ms: self.last_use_ms,
             counters: self.counters,
         }
+    }
+
+    /// How long consumers that say nothing of it may keep a delivery, in milliseconds.
+    pub fn consumer_timeout_ms(&self) -> Option<u64> {
+        self.settings.consumer_timeout_ms
     }
 
     /// The consumers in the order of registration.
@@ -303,6 +333,14 @@ impl QueueState {
         }
         self.shed_when_idle(fx);
         self.assign(now, fx);
+    }
+
+    fn head_timestamp_s(&self) -> Option<u64> {
+        let Some(Head::Hot(entry)) = self.ready.peek() else {
+            return None;
+        };
+        let message = &entry.message;
+        message.facts().view(message.properties()).timestamp()
     }
 
     pub(super) fn delayed_messages(&self) -> u64 {

@@ -3,12 +3,11 @@
 //! In: messages with their owner; out: the same, once. It knows no rule about what settling means. Those in memory stand in a table;
 //! those that only the log has in chunks of 24 bytes each, so that a million of them cost 24 MB.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 
 use super::consumers::{Consumers, Owner};
 use super::entry::{Item, Marks, Stub};
-use crate::model::{Position, SharedMessage, WallMs};
+use crate::model::{NumberMap, Position, SharedMessage, WallMs};
 
 /// Entries that a drained table may keep room for.
 const TABLE_ROOM_KEPT: usize = 16;
@@ -30,29 +29,7 @@ pub struct Held {
     pub settle_by_ms: WallMs,
 }
 
-/// Spreads positions, which are consecutive numbers that no peer chooses, over the table.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PositionHasher(u64);
-
-impl Hasher for PositionHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte) ^ self.0);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // The odd number nearest to 2^64 divided by the golden ratio: neighbours land far apart.
-        let product = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = product ^ (product >> 32);
-    }
-}
-
-type Table = HashMap<Position, Held, BuildHasherDefault<PositionHasher>>;
+type Table = NumberMap<Position, Held>;
 
 /// Everything handed out and not settled.
 ///
@@ -69,6 +46,11 @@ impl UnsettledTable {
     /// How many they are.
     pub fn messages(&self) -> u64 {
         self.table.len() as u64 + self.cold.messages
+    }
+
+    /// How many of them stand in the table, which those in memory do.
+    pub fn messages_in_memory(&self) -> u64 {
+        self.table.len() as u64
     }
 
     /// Bytes of their bodies.

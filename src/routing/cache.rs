@@ -14,7 +14,7 @@ use std::fmt;
 use super::Visited;
 
 /// Routes that one cache remembers at most.
-pub const ROUTE_CACHE_ENTRIES_MAX: usize = 1024;
+pub const ROUTE_CACHE_ENTRIES_MAX: usize = 2048;
 
 /// Routes in a group; the hash values of one group fill a cache line.
 const GROUP_ENTRIES: usize = 8;

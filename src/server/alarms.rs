@@ -60,6 +60,7 @@ pub fn look(broker: &Broker, settings: &AlarmSettings, data_dir: &Path) {
         ),
     }
     broker.registry().alarm_changed();
+    broker.tell_alarms();
 }
 
 fn read(settings: &AlarmSettings, data_dir: &Path) -> AlarmReading {

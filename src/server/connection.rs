@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -111,6 +111,8 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, shared: ConnectionShared
         // What the session knows is lost with it; what the broker knows of the connection still ends.
         task.executor.execute(0, Command::CloseConnection);
     }
+    // What was counted since the last turn counts for host and node.
+    task.session.report(&mut task.executor);
     task.log_end(peer, &outcome);
     if matches!(outcome, Ok(Turn::Ended)) {
         // Boxed, because an idle connection would carry its buffer.
@@ -137,6 +139,10 @@ impl Task {
             Arc::clone(&shared.broker),
             ConnectionOrigin {
                 peer,
+                // A socket that is gone already has none.
+                local: stream
+                    .local_addr()
+                    .unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()),
                 replies: Arc::clone(&link) as _,
                 control: Arc::clone(&link) as _,
                 inbox: Arc::clone(&inbox),
@@ -201,6 +207,9 @@ impl Task {
             is_active = true;
         }
         is_active |= self.poll_write(cx)?;
+        if is_active {
+            self.session.report(&mut self.executor);
+        }
         self.log_exceptions();
         if self.session.ended().is_some() {
             return Poll::Ready(Ok(Turn::Ended));
@@ -290,6 +299,7 @@ impl Task {
             if received == 0 {
                 return Ok(Poll::Ready(Read::Eof));
             }
+            self.executor.note_receive();
             scratch[..filled].copy_from_slice(&self.leftover);
             let input = &scratch[..filled + received];
             let consumed = self.session.handle_bytes(now, input, &mut self.executor);
@@ -446,13 +456,17 @@ impl Task {
         let mut is_active = false;
         while !self.session.output().is_empty() {
             let Self {
-                stream, session, ..
+                stream,
+                session,
+                executor,
+                ..
             } = self;
             match Pin::new(&mut *stream).poll_write(cx, session.output().as_slice()) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(sent)) => {
                     session.output().advance(sent);
+                    executor.note_send();
                     is_active = true;
                 }
                 Poll::Ready(Err(error)) => return Err(error),

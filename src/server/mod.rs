@@ -8,6 +8,7 @@ mod connection;
 mod link;
 mod listener;
 mod memory;
+mod sampling;
 #[cfg(test)]
 mod tests;
 
@@ -21,9 +22,13 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub use connection::{ConnectionShared, TaskLimits};
+pub use listener::{ListenError, accept};
+
 use crate::auth::{AuthSettings, Directory, Mechanism};
 use crate::broker::{Broker, BrokerSettings, FirstBoot, StartError};
 use crate::config::{self, AlarmSettings, DefaultQueueType, Settings};
+use crate::http::{HttpSettings, Listener, metrics};
 use crate::model::Refusal;
 use crate::protocol::{FieldTable, ReplyCode, Value};
 use crate::queue::QueueKind;
@@ -31,8 +36,6 @@ use crate::session::SessionSettings;
 use crate::store::StoreError;
 use crate::store::journal::{JournalOptions, SyncMode};
 use crate::store::{Options, Store};
-use connection::{ConnectionShared, TaskLimits};
-pub use listener::ListenError;
 
 /// How often the server looks whether all connections have gone while it stops.
 const STOP_POLL: Duration = Duration::from_millis(20);
@@ -148,6 +151,8 @@ impl Server {
         let listen = &self.settings.listen;
         let amqp = listener::bind_all("AMQP", &listen.amqp, listen.backlog)?;
         let http = listener::bind_all("HTTP", &listen.http, listen.backlog)?;
+        let metrics = bind_metrics(listen)?;
+        let metrics_at = addresses(&metrics);
         let (amqp_at, http_at) = (addresses(&amqp), addresses(&http));
         let guard = runtime.enter();
         let mut signals = Signals::new()?;
@@ -158,19 +163,13 @@ impl Server {
                 Arc::clone(&self.shared),
             )));
         }
+        let http_state = crate::http::State::new(
+            Arc::clone(&self.broker),
+            http_settings(&self.settings, &amqp_at, &http_at, &metrics_at),
+        )
+        .map_err(|error| system("cannot serve HTTP")(std::io::Error::other(error)))?;
         for listener in http {
-            runtime.spawn(crate::http::serve(
-                register(listener)?,
-                crate::http::State::new(
-                    Arc::clone(&self.broker),
-                    amqp_at
-                        .iter()
-                        .chain(&http_at)
-                        .map(SocketAddr::port)
-                        .collect(),
-                    self.settings.node.name.clone(),
-                ),
-            ));
+            runtime.spawn(crate::http::serve(register(listener)?, http_state.clone()));
         }
         let broker = Arc::clone(&self.broker);
         runtime.spawn(async move { broker.run_timers().await });
@@ -179,6 +178,16 @@ impl Server {
             Arc::clone(&self.alarm_settings),
             self.settings.data_dir.clone(),
         ));
+        runtime.spawn(sampling::watch(
+            Arc::clone(&self.broker),
+            Arc::clone(&self.alarm_settings),
+            self.settings.data_dir.clone(),
+        ));
+        tracing::info!(target: "haremq::server", "metrics on {}", list(&metrics_at));
+        let scraped = metrics::State::new(Arc::clone(&self.broker), self.names());
+        for listener in metrics {
+            runtime.spawn(metrics::serve(register(listener)?, scraped.clone()));
+        }
         drop(guard);
         tracing::info!(
             target: "haremq::server",
@@ -197,6 +206,17 @@ impl Server {
         self.broker.close()?;
         tracing::info!(target: "haremq::server", "stopped");
         Ok(())
+    }
+
+    /// What metrics call the node.
+    fn names(&self) -> metrics::Names {
+        let (node, announce) = (&self.settings.node, &self.settings.announce);
+        metrics::Names {
+            node: node.name.clone(),
+            cluster: node.cluster_name.clone(),
+            version: announce.version.clone(),
+            product: announce.product.clone(),
+        }
     }
 
     async fn until_stopped(&mut self, signals: &mut Signals, mut reload: Reload) {
@@ -261,6 +281,18 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
         })
+    }
+}
+
+/// The listeners for metrics. A default address that is taken, as by a second node on this machine, is passed over: the HTTP API
+/// serves the metrics too.
+fn bind_metrics(listen: &config::ListenSettings) -> Result<Vec<StdListener>, ListenError> {
+    match listener::bind_all("metrics", &listen.metrics, listen.backlog) {
+        Err(error) if listen.metrics.defaulted => {
+            tracing::info!(target: "haremq::server", "not listening: {error}");
+            Ok(Vec::new())
+        }
+        bound => bound,
     }
 }
 
@@ -330,6 +362,45 @@ pub fn broker_settings(settings: &Settings) -> BrokerSettings {
         },
         default_consumer_prefetch: settings.queue.default_consumer_prefetch,
         cache_bytes_max: settings.store.cache_bytes_max,
+        stats_bytes_max: settings.stats.bytes_max,
+    }
+}
+
+/// What the HTTP API gets of these settings, with the addresses that are listened on.
+pub fn http_settings(
+    settings: &Settings,
+    amqp: &[SocketAddr],
+    http: &[SocketAddr],
+    metrics: &[SocketAddr],
+) -> HttpSettings {
+    let listeners = |protocol, addresses: &[SocketAddr]| {
+        let listener = move |address: &SocketAddr| Listener {
+            protocol,
+            address: *address,
+        };
+        addresses.iter().map(listener).collect::<Vec<_>>()
+    };
+    HttpSettings {
+        node: settings.node.name.clone(),
+        cluster_name: settings.node.cluster_name.clone(),
+        product: settings.announce.product.clone(),
+        version: settings.announce.version.clone(),
+        data_dir: settings.data_dir.display().to_string(),
+        default_queue_type: settings.queue.default_type.as_str(),
+        listeners: [
+            listeners("amqp", amqp),
+            listeners("http", http),
+            listeners("http/prometheus", metrics),
+        ]
+        .concat(),
+        max_body_bytes: settings.http.max_body_bytes,
+        connections_max: settings.http.connections_max,
+        header_timeout: Duration::from_millis(settings.http.header_timeout_ms),
+        cors_allow_origins: settings.http.cors_allow_origins.clone(),
+        cors_max_age_s: settings.http.cors_max_age_s,
+        login_session_timeout: Duration::from_secs(
+            u64::from(settings.http.login_session_timeout_min) * 60,
+        ),
     }
 }
 
@@ -343,6 +414,7 @@ pub fn store_options(settings: &Settings) -> Options {
                 config::Sync::Interval => SyncMode::Interval(interval),
                 config::Sync::Never => SyncMode::Never,
             },
+            sync_interval: interval,
             ..JournalOptions::default()
         },
         ..Options::default()

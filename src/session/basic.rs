@@ -153,10 +153,15 @@ impl Channel {
         cx: &mut Context<'_, impl Executor>,
     ) {
         let Some(got) = got else {
+            self.traffic.get_empty += 1;
             self.reply(&Method::BasicGetEmpty(basic::GetEmpty), cx.output);
             return;
         };
         let tag = self.next_tag();
+        let handed = &mut self.traffic.handed[got.kind.index()];
+        handed.get += u32::from(!no_ack);
+        handed.get_no_ack += u32::from(no_ack);
+        handed.redeliver += u32::from(got.redelivered);
         if !no_ack {
             let unsettled = Unsettled {
                 queue: got.queue,
@@ -234,9 +239,12 @@ impl Channel {
     ) -> Result<(), Refusal> {
         let number = self.number;
         let transaction = &mut self.transaction;
+        let acks = u32::from(outcome == SettlementOutcome::Acked);
+        let acked = &mut self.traffic.ack;
         let mut settle = |entry: Entry| match transaction {
             Some(transaction) => transaction.stage_settlement(entry, outcome),
             None => {
+                *acked += acks;
                 let delivery = entry.delivery;
                 cx.executor.settle(number, Settlement { delivery, outcome });
             }

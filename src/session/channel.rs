@@ -29,7 +29,7 @@ use super::tx::Transaction;
 use super::unsettled::{Entry, UnsettledList};
 use crate::model::{
     ChannelNumber, Command, ConsumerId, Delivery, DeliveryTag, Exception, Execution, Executor,
-    Name, Refusal, Reply, Settlement, SettlementOutcome, SharedMessage, Unsettled,
+    Name, Refusal, Reply, Settlement, SettlementOutcome, SharedMessage, Traffic, Unsettled,
 };
 use crate::protocol::{
     Fault, Frame, FrameError, FrameKind, Method, MethodError, ReplyCode, basic, channel, frame,
@@ -99,6 +99,10 @@ pub(super) struct Channel {
     pub(super) confirms: Option<Box<ConfirmTracker>>,
     pub(super) transaction: Option<Box<Transaction>>,
     pub(super) prefetch: Prefetch,
+    /// What happened since the last report.
+    pub(super) traffic: Traffic,
+    /// Whether the session has noted that there is something to report.
+    pub(super) is_noted: bool,
 }
 
 /// What the channel is.
@@ -211,6 +215,8 @@ impl Channel {
             confirms: None,
             transaction: None,
             prefetch: Prefetch::default(),
+            traffic: Traffic::default(),
+            is_noted: false,
         }
     }
 
@@ -295,6 +301,10 @@ impl Channel {
             consumer: Some(delivery.consumer),
         });
         let tag = self.next_tag();
+        let handed = &mut self.traffic.handed[delivery.kind.index()];
+        handed.deliver += u32::from(!delivery.no_ack);
+        handed.deliver_no_ack += u32::from(delivery.no_ack);
+        handed.redeliver += u32::from(delivery.redelivered);
         if let Some(unsettled) = unsettled
             && !delivery.no_ack
         {

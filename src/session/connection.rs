@@ -16,6 +16,7 @@
 //! `Authenticating`, `Opening` and `Releasing` last as long as the broker takes to answer, often no time at all; nothing is
 //! read meanwhile. In `Closing` everything but close and close-ok is ignored.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Session;
@@ -73,7 +74,7 @@ pub(super) enum Farewell {
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     /// Encoded, because nobody asks often and many connections are idle.
-    pub(super) client_properties: Option<Box<[u8]>>,
+    pub(super) client_properties: Option<Arc<[u8]>>,
     pub(super) connection_name: Option<Box<str>>,
     pub(super) capabilities: Capabilities,
     pub(super) mechanism: Option<Box<str>>,
@@ -93,7 +94,7 @@ pub(super) struct Capabilities {
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     /// The reason of the alarm that is on.
-    alarm: Option<Box<str>>,
+    pub(super) alarm: Option<Box<str>>,
     pub(super) is_blocked: bool,
     is_told: bool,
 }
@@ -427,6 +428,7 @@ impl Session {
         }
         executor.prepare_end();
         for mut channel in self.channels.take_all() {
+            self.departed.add(&channel.traffic);
             if let Some(unsettled) = channel.release() {
                 executor.execute(channel.number, Command::CloseChannel { unsettled });
             }

@@ -36,6 +36,7 @@ pub mod output;
 mod publish;
 mod publishing;
 mod queue;
+mod reporting;
 mod sending;
 pub mod settings;
 mod tx;
@@ -57,7 +58,8 @@ pub use output::Output;
 pub use settings::{MESSAGE_BYTES_TOP, SessionSettings};
 
 use crate::model::{
-    ChannelNumber, ConsumerId, Delivery, Exception, Executor, Name, Now, Refusal, Reply, Scope,
+    ChannelNumber, ConsumerId, Delivery, Exception, Executor, Name, Now, PublishOutcome, Refusal,
+    Reply, Scope, Traffic,
 };
 use crate::protocol::{
     FRAME_MIN_SIZE, FieldTable, Frame, FrameKind, Method, ReplyCode, ShortStr,
@@ -96,33 +98,11 @@ pub struct Session {
     /// Whether whoever reads the socket does not, for reasons of its own.
     is_held: bool,
     exceptions: VecDeque<(ChannelNumber, Exception)>,
-}
-
-/// What there is to know of a channel, for the outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelInfo {
-    /// Its number.
-    pub number: ChannelNumber,
-    /// Whether it waits for an answer of the broker.
-    pub is_waiting: bool,
-    /// Consumers on it.
-    pub consumer_count: usize,
-    /// Limit for each consumer to come, as basic.qos set it; 0 for none.
-    pub prefetch_count: u16,
-    /// Limit for all consumers together, as basic.qos set it; 0 for none.
-    pub global_prefetch_count: u16,
-    /// Deliveries not settled.
-    pub messages_unacknowledged: usize,
-    /// Publishes not yet confirmed.
-    pub messages_unconfirmed: usize,
-    /// Publishes that wait for tx.commit.
-    pub messages_uncommitted: usize,
-    /// Acknowledgements that wait for tx.commit.
-    pub acks_uncommitted: usize,
-    /// Whether it is in confirm mode.
-    pub confirm: bool,
-    /// Whether it is in transaction mode.
-    pub transactional: bool,
+    /// Channels that may have something to report.
+    noted: Vec<ChannelNumber>,
+    /// What channels counted that are gone since the last report.
+    departed: Traffic,
+    is_described: bool,
 }
 
 impl Session {
@@ -148,6 +128,9 @@ impl Session {
             is_released: false,
             is_held: false,
             exceptions: VecDeque::new(),
+            noted: Vec::new(),
+            departed: Traffic::default(),
+            is_described: false,
         }
     }
 
@@ -195,6 +178,7 @@ impl Session {
             return true;
         }
         if matches!(self.phase, Phase::Running { .. }) {
+            self.note(channel);
             let (found, mut cx) = self.channel_and_context(channel, executor);
             let concluded = found.and_then(|channel| channel.handle_reply(reply, &mut cx));
             let at = cx.at;
@@ -218,7 +202,12 @@ impl Session {
     pub fn handle_delivery(&mut self, _now: Now, delivery: Delivery) -> Result<(), Delivery> {
         let frame_max = self.frame_max;
         match self.channels.get_mut(delivery.channel) {
-            Some(channel) => channel.deliver(delivery, frame_max, &mut self.output),
+            Some(channel) => {
+                if !std::mem::replace(&mut channel.is_noted, true) {
+                    self.noted.push(channel.number);
+                }
+                channel.deliver(delivery, frame_max, &mut self.output)
+            }
             None => Err(delivery),
         }
     }
@@ -276,6 +265,11 @@ impl Session {
                     self.confirming.push(completion.channel);
                 }
                 confirms.complete(completion.sequence, completion.outcome);
+                channel.traffic.confirm +=
+                    u32::from(completion.outcome == PublishOutcome::Accepted);
+                if !std::mem::replace(&mut channel.is_noted, true) {
+                    self.noted.push(channel.number);
+                }
             }
         }
         while let Some(number) = self.confirming.pop() {
@@ -330,6 +324,7 @@ impl Session {
     pub fn release_buffers(&mut self) {
         self.output.release();
         self.confirming = Vec::new();
+        self.noted.shrink_to_fit();
         self.exceptions.shrink_to_fit();
     }
 
@@ -387,26 +382,6 @@ impl Session {
         self.channels.len()
     }
 
-    /// Snapshots of the channels, by number.
-    pub fn channels(&self) -> impl Iterator<Item = ChannelInfo> {
-        self.channels.iter().map(|channel| {
-            let transaction = channel.transaction.as_deref();
-            ChannelInfo {
-                number: channel.number,
-                is_waiting: channel.is_waiting(),
-                consumer_count: channel.consumers.len(),
-                prefetch_count: channel.prefetch.consumer,
-                global_prefetch_count: channel.prefetch.channel,
-                messages_unacknowledged: channel.unsettled.len(),
-                messages_unconfirmed: channel.confirms.as_ref().map_or(0, |c| c.pending()),
-                messages_uncommitted: transaction.map_or(0, |tx| tx.publishes()),
-                acks_uncommitted: transaction.map_or(0, |tx| tx.acks()),
-                confirm: channel.confirms.is_some(),
-                transactional: transaction.is_some(),
-            }
-        })
-    }
-
     /// Handles a frame of any channel; gives the octets of the frames in `rest` that were handled with it.
     fn handle_frame(
         &mut self,
@@ -460,6 +435,9 @@ impl Session {
         let has_news = channel.confirms.as_ref().is_some_and(|c| c.has_news());
         let at = cx.at;
         let is_publish = at == MethodId::PUBLISH;
+        if !std::mem::replace(&mut channel.is_noted, true) {
+            self.noted.push(number);
+        }
         if has_news && self.confirming.last() != Some(&number) {
             self.confirming.push(number);
         }
@@ -478,6 +456,7 @@ impl Session {
             return;
         }
         self.channels.insert(Channel::new(frame.channel));
+        self.note(frame.channel);
         let (found, mut cx) = self.channel_and_context(frame.channel, executor);
         cx.at = at;
         if let Some(channel) = found {
@@ -523,6 +502,7 @@ impl Session {
                     && channel.state == State::Gone
                     && channel.pending.is_none()
                 {
+                    self.departed.add(&channel.traffic);
                     self.channels.remove(number);
                 }
                 octets
@@ -553,6 +533,7 @@ impl Session {
             return;
         };
         if channel.state == State::Gone {
+            self.departed.add(&channel.traffic);
             self.channels.remove(number);
         }
         while matches!(self.phase, Phase::Running { .. }) {

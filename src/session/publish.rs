@@ -20,6 +20,7 @@ impl Channel {
         if let Some(transaction) = &mut self.transaction {
             let publish = publish_of(whole, None);
             let staged = cx.executor.stage(self.number, publish)?;
+            self.traffic.publish += 1;
             return transaction.stage_publish(staged, cx.settings.transaction_bytes_max);
         }
         let sequence = self.confirms.as_mut().map(|confirms| confirms.begin());
@@ -29,9 +30,13 @@ impl Channel {
         let routing = cx
             .executor
             .publish(self.number, publish_of(whole, sequence))?;
+        self.traffic.publish += 1;
+        self.traffic.publish_confirm += u32::from(sequence.is_some());
         if routing == Routing::Routed {
             return Ok(());
         }
+        self.traffic.return_unroutable += u32::from(mandatory);
+        self.traffic.drop_unroutable += u32::from(!mandatory);
         if let Some((body, routing_key)) = returned {
             let returned = Returned {
                 exchange,
@@ -46,6 +51,7 @@ impl Channel {
         }
         if let (Some(confirms), Some(sequence)) = (&mut self.confirms, sequence) {
             confirms.complete(sequence, PublishOutcome::Accepted);
+            self.traffic.confirm += 1;
         }
         Ok(())
     }

@@ -5,8 +5,7 @@
 
 use crate::model::{Delivery, DeliveryTag, Got, Message, RedeliveryCounts};
 use crate::protocol::{
-    FRAME_END, FrameKind, Method, Properties, PropertyFacts, ReplyCode, ShortStr, Value, basic,
-    frame,
+    FRAME_END, FrameKind, Method, PropertyFacts, ReplyCode, ShortStr, basic, frame,
 };
 
 /// Appends a basic.deliver with its content.
@@ -127,20 +126,10 @@ fn write_message(
             frame_max,
         ),
         Some(counts) => {
-            let view = message.facts().view(message.properties());
-            let properties = with_counts(view.decode(), counts).to_encoded();
+            let mut properties = message.facts().view(message.properties()).decode();
+            counts.mark(properties.headers.get_or_insert_default());
+            let properties = properties.to_encoded();
             frame::write_content(out, channel, &properties, message.body(), frame_max);
         }
     }
-}
-
-/// The headers of a quorum queue's redelivery (`rabbit_fifo_client.erl`, `add_delivery_count_header`): the count of failed
-/// deliveries is there only when there was one.
-fn with_counts(mut properties: Properties, counts: RedeliveryCounts) -> Properties {
-    let headers = properties.headers.get_or_insert_default();
-    headers.insert("x-acquired-count", Value::I64(i64::from(counts.acquired)));
-    if counts.delivery > 0 {
-        headers.insert("x-delivery-count", Value::I64(i64::from(counts.delivery)));
-    }
-    properties
 }

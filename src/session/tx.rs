@@ -18,6 +18,7 @@ pub(super) struct Transaction {
     publishes: Vec<StagedPublish>,
     publish_bytes: usize,
     settlements: Vec<(Entry, SettlementOutcome)>,
+    acks: usize,
 }
 
 impl Transaction {
@@ -44,6 +45,7 @@ impl Transaction {
     }
 
     pub(super) fn stage_settlement(&mut self, entry: Entry, outcome: SettlementOutcome) {
+        self.acks += usize::from(outcome == SettlementOutcome::Acked);
         self.settlements.push((entry, outcome));
     }
 
@@ -54,9 +56,7 @@ impl Transaction {
 
     /// Acknowledgements that wait.
     pub(super) fn acks(&self) -> usize {
-        let acks = self.settlements.iter();
-        acks.filter(|(_, outcome)| *outcome == SettlementOutcome::Acked)
-            .count()
+        self.acks
     }
 
     /// The deliveries whose settlement waits.
@@ -79,6 +79,7 @@ impl Channel {
 
     pub(super) fn tx_commit(&mut self, cx: &mut Context<'_, impl Executor>) -> Result<(), Refusal> {
         let staged = std::mem::take(self.transaction_or_refuse()?);
+        self.traffic.ack += staged.acks() as u32;
         let publishes = staged.publishes;
         let mandatory = publishes
             .iter()

@@ -161,6 +161,7 @@ def prepare_php(name):
 
 SUITES = {
     "pika": prepare_python,
+    "prometheus": prepare_python,
     "kombu": prepare_python,
     "aio-pika": prepare_python,
     "lapin": prepare_cargo,
@@ -191,6 +192,7 @@ class Broker:
         self.process = None
         self.amqp_port = free_port()
         self.http_port = free_port()
+        self.metrics_port = free_port()
         self.unexpected_exit = None
         self.lock = threading.Lock()
         self.control = socket.socket()
@@ -207,6 +209,10 @@ class Broker:
         return "http://guest:guest@127.0.0.1:%d/" % self.http_port
 
     @property
+    def metrics_uri(self):
+        return "http://127.0.0.1:%d" % self.metrics_port
+
+    @property
     def restart_command(self):
         return shlex.join([sys.executable, os.path.abspath(__file__), "--restart-via",
                            "127.0.0.1:%d" % self.control.getsockname()[1]])
@@ -215,7 +221,8 @@ class Broker:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [self.binary, "serve", "--data-dir", self.data,
-                 "--amqp", "127.0.0.1:%d" % self.amqp_port, "--http", "127.0.0.1:%d" % self.http_port],
+                 "--amqp", "127.0.0.1:%d" % self.amqp_port, "--http", "127.0.0.1:%d" % self.http_port,
+                 "--metrics", "127.0.0.1:%d" % self.metrics_port],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + BROKER_START_SECONDS_MAX
         while time.monotonic() < deadline:
@@ -351,14 +358,15 @@ def run_suite(name, command, args):
     folder = tempfile.mkdtemp(prefix="haremq-clients-%s-" % name)
     env = dict(os.environ)
     env["PYTHONUNBUFFERED"] = "1"
-    for name_of_setting in ("BROKER_RESTART_CMD", "HAREMQ_HTTP_URI"):
+    for name_of_setting in ("BROKER_RESTART_CMD", "HAREMQ_HTTP_URI", "HAREMQ_METRICS_URI"):
         env.pop(name_of_setting, None)
     broker = None
     try:
         if args.broker:
             broker = Broker(os.path.abspath(args.broker), folder)
             broker.start()
-            env.update(AMQP_URI=broker.uri, HAREMQ_HTTP_URI=broker.http_uri, BROKER_RESTART_CMD=broker.restart_command)
+            env.update(AMQP_URI=broker.uri, HAREMQ_HTTP_URI=broker.http_uri, HAREMQ_METRICS_URI=broker.metrics_uri,
+                       BROKER_RESTART_CMD=broker.restart_command)
         else:
             env["AMQP_URI"] = args.uri
             if args.restart_cmd:

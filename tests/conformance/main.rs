@@ -8,6 +8,7 @@
 
 mod support;
 
+mod administration;
 mod alarms;
 mod bindings;
 mod channels;
@@ -27,8 +28,10 @@ mod harness;
 mod headers_exchange;
 mod limits;
 mod max_length;
+mod metrics;
 mod nowait;
 mod permissions;
+mod policies;
 mod publishing;
 mod qos;
 mod queue_arguments;
@@ -37,6 +40,7 @@ mod quorum;
 mod restart;
 mod settling;
 mod slow_consumers;
+mod statistics;
 mod topic;
 mod transactions;
 mod tuning;

@@ -264,6 +264,7 @@ impl World {
         );
         let asked = NewConsumer {
             id: ConsumerId(id),
+            connection: haremq::model::ConnectionId(1),
             channel: 1,
             tag: "tag".into(),
             no_ack,

@@ -76,6 +76,7 @@ impl Chaos {
             position: Position(self.random.next() % 1000),
             redelivered: self.random.one_in(2),
             no_ack: self.random.one_in(2),
+            kind: QueueKind::Classic,
             message: self.message(),
             counts: None,
         }
@@ -110,6 +111,7 @@ impl Chaos {
                     queue: QueueId(1),
                     position: Position(1),
                     redelivered: false,
+                    kind: QueueKind::Quorum,
                     counts: Some(RedeliveryCounts::default()),
                     messages_ready: 0,
                     message: self.message(),

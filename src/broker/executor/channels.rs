@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::ConnectionExecutor;
 use super::known::KnownQueues;
+use crate::broker::events::EventKind;
+use crate::broker::stats::{ChannelStats, Key};
 use crate::model::{
-    ChannelNumber, ChannelWindow, ConsumerId, Execution, QueueId, Refusal, Reply, Settlement,
-    SettlementOutcome, Unsettled,
+    ChannelNumber, ChannelWindow, ConsumerId, Execution, QueueId, QueueKind, Refusal, Reply,
+    Settlement, SettlementOutcome, Unsettled,
 };
 use crate::queue::QueueHandle;
 
@@ -24,6 +26,12 @@ pub(super) struct ChannelContext {
     pub reply: Option<(ConsumerId, String)>,
     /// The queue of a `basic.get` that waits for its message to be read.
     pub waiting_get: Option<QueueHandle>,
+    /// The kind of the queue of the last `basic.get`.
+    pub last_get: QueueKind,
+    /// What it counts; none before `channel.open`.
+    pub stats: Option<Arc<ChannelStats>>,
+    /// Whether it has published.
+    pub is_publisher: bool,
 }
 
 impl ChannelContext {
@@ -36,15 +44,18 @@ impl ChannelContext {
 impl ConnectionExecutor {
     pub(super) fn open_channel(&mut self, channel: ChannelNumber) -> Result<Execution, Refusal> {
         if let Some(user) = &self.user {
-            if let Some(limit) = user.limits.channels_max()
-                && self.broker.registry.channels_of_user(&user.name) >= limit
+            let limit = self.user_limits().channels_max();
+            if !self
+                .broker
+                .registry
+                .open_channel(self.id, &user.name, limit)
             {
                 return Err(Refusal::not_allowed(format!(
-                    "number of channels opened for user '{}' has reached the maximum allowed user limit of {limit}",
-                    user.name
+                    "number of channels opened for user '{}' has reached the maximum allowed user limit of {}",
+                    user.name,
+                    limit.unwrap_or_default()
                 )));
             }
-            self.broker.registry.channel_opened(self.id, &user.name);
         }
         let context = ChannelContext {
             prefetch: u32::from(
@@ -53,8 +64,10 @@ impl ConnectionExecutor {
                     .default_consumer_prefetch
                     .unwrap_or(0),
             ),
+            stats: Some(self.stats.channel_opened(channel, self.now.wall_ms)),
             ..ChannelContext::default()
         };
+        self.broker.stats.churn.channels_created.add(1);
         self.channels.insert(channel, context);
         Ok(Execution::done(Reply::Done))
     }
@@ -68,6 +81,7 @@ impl ConnectionExecutor {
         if let Some(user) = &self.user {
             self.broker.registry.channel_closed(self.id, &user.name);
         }
+        self.count_channel_end(channel, &context);
         if let Some((_, name)) = &context.reply {
             self.broker.reply_consumers.remove(name);
         }
@@ -84,8 +98,23 @@ impl ConnectionExecutor {
         self.flush_gathered();
         self.carry_out();
         // Another channel of this number must not be told of what this one published.
-        self.unsynced.retain(|(_, late)| late.channel != channel);
+        self.unkept.forget(channel);
         self.completions.retain(|late| late.channel != channel);
+    }
+
+    fn count_channel_end(&self, channel: ChannelNumber, context: &ChannelContext) {
+        let stats = &self.broker.stats;
+        self.stats.channel_closed(channel);
+        if let Some(channel) = &context.stats {
+            stats.forget(Key::Channel(channel.id()));
+        }
+        stats.churn.channels_closed.add(1);
+        if context.is_publisher
+            && let Some(opened) = &self.opened
+        {
+            opened.vhost.stats.totals.publishers.add(-1);
+            stats.totals.publishers.add(-1);
+        }
     }
 
     /// Takes all consumers of the connection out of their queues.
@@ -131,6 +160,14 @@ impl ConnectionExecutor {
         self.carry_out();
         drop(self.origin.inbox.close());
         self.broker.registry.remove(self.id);
+        self.stats.ended();
+        self.broker.stats.forget(Key::Connection(self.id.0));
+        if self.opened.is_some() {
+            self.broker.stats.churn.connections_closed.add(1);
+            let vhost = self.opened.as_ref().map(|opened| &opened.vhost.name);
+            self.broker
+                .tell(EventKind::ConnectionClosed, vhost, self.stats.name());
+        }
         self.queues = KnownQueues::default();
         self.routes.clear();
     }

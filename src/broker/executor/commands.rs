@@ -10,7 +10,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use super::super::Vhost;
+use super::super::registry::OpenLimits;
 use super::super::reply_to::{REPLY_TO, ReplyConsumer, ReplyConsumers};
+use super::super::stats::Protocol;
 use super::super::topology::{BindingRequest, QueueRequest, not_found};
 use super::publish::not_stored;
 use super::{ConnectionExecutor, Opened};
@@ -235,9 +237,11 @@ impl ConnectionExecutor {
             Ok(user) => {
                 let name = Arc::clone(&user.name);
                 self.user = Some(user);
+                self.broker.stats.auth.succeeded(Protocol::Amqp091);
                 Ok(Execution::done(Reply::Authenticated { user: name }))
             }
             Err(failure) => {
+                self.broker.stats.auth.failed(Protocol::Amqp091);
                 tracing::warn!(
                     target: "haremq::auth",
                     peer = %self.origin.peer,
@@ -266,25 +270,23 @@ impl ConnectionExecutor {
         let Some(vhost) = self.broker.vhost(name) else {
             return Err(Refusal::not_allowed(format!("vhost {name} not found")));
         };
-        if let Some(limit) = vhost.limits.connections_max
-            && registry.connections_of_vhost(name) >= limit
-        {
-            return Err(Refusal::not_allowed(format!(
-                "access to vhost '{name}' refused for user '{}': connection limit ({limit}) is reached",
-                user.name
-            )));
-        }
-        if let Some(limit) = user.limits.connections_max()
-            && registry.connections_of_user(&user.name) >= limit
-        {
-            return Err(Refusal::not_allowed(format!(
-                "connection refused for user '{}': user connection limit ({limit}) is reached",
-                user.name
-            )));
-        }
+        // Looked at again when it is counted: RabbitMQ tells of a limit before it tells of a lacking right.
+        let limits = OpenLimits {
+            of_vhost: vhost.limits().connections_max,
+            of_user: self.user_limits().connections_max(),
+        };
+        registry
+            .check_open(&user.name, &vhost.name, limits)
+            .map_err(|reached| reached.refusal(&user.name, name))?;
         let access = self.broker.directory.access(&user.name, &vhost.name)?;
-        registry.opened(self.id, &user.name, &vhost.name);
+        registry
+            .open(self.id, &user.name, &vhost.name, limits)
+            .map_err(|reached| reached.refusal(&user.name, name))?;
+        // A host or a user that is deleted closes the connections that it finds, and this one only now can be found.
+        vhost.check_there()?;
+        self.broker.directory.access(&user.name, &vhost.name)?;
         self.opened = Some(Opened { vhost, access });
+        self.broker.stats.churn.connections_created.add(1);
         Ok(Execution::done(Reply::Done))
     }
 
@@ -566,6 +568,7 @@ impl ConnectionExecutor {
         let added = handle.add_consumer(
             NewConsumer {
                 id: consumer,
+                connection: self.id,
                 channel,
                 tag: Arc::clone(&consumer_tag),
                 no_ack,
@@ -651,6 +654,9 @@ impl ConnectionExecutor {
         no_ack: bool,
     ) -> Result<Execution, Refusal> {
         let handle = self.readable_queue(queue)?;
+        if let Some(context) = self.channels.get_mut(&channel) {
+            context.last_get = handle.kind();
+        }
         let asked = AskedGet {
             connection: self.id,
             channel,
@@ -704,12 +710,13 @@ impl ConnectionExecutor {
             returned,
             is_partial: self.gathered.take_rejection(),
         };
-        let Some(end) = end else {
+        let Some((end, demand)) = end else {
             return Ok(Execution::done(reply));
         };
         let replies = Arc::clone(&self.origin.replies);
-        journal.when_synced(
+        journal.when_safe(
             end,
+            demand,
             Box::new(move |result| {
                 replies.reply(
                     channel,

@@ -1,16 +1,15 @@
 //! Publishes and settlements of a burst, by queue, until they are flushed.
 
-use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::task::Waker;
 
 use super::ConnectionExecutor;
 use crate::model::{
-    ChannelNumber, Completion, ConfirmSequence, ConsumerId, Now, Position, PublishOutcome, QueueId,
-    Settlement, SettlementOutcome, SharedMessage,
+    ChannelNumber, Completion, ConfirmSequence, ConsumerId, Now, NumberMap, Position,
+    PublishOutcome, QueueId, Settlement, SettlementOutcome, SharedMessage,
 };
 use crate::queue::{Burst, Effects, Placed, QueueHandle};
-use crate::store::journal::{BodyCrc, Lsn};
+use crate::store::journal::{BodyCrc, Lsn, SyncDemand};
 use crate::store::messages::MessageStore;
 
 /// Places whose allocation is kept for the next burst.
@@ -35,8 +34,8 @@ struct Confirmable {
     channel: ChannelNumber,
     sequence: ConfirmSequence,
     outcome: PublishOutcome,
-    /// It is complete once the journal is synced.
-    must_sync: bool,
+    /// It is complete once the journal has come so far.
+    must_keep: Option<SyncDemand>,
 }
 
 /// A publish of this burst.
@@ -58,16 +57,18 @@ pub(super) struct Gathered {
     /// For each publish its queues, as places in `queues`.
     targets: Vec<u32>,
     queues: Vec<QueueHandle>,
-    place_of_queue: HashMap<QueueId, u32>,
+    place_of_queue: NumberMap<QueueId, u32>,
     /// For each queue the publishes that have no other, until one publish has several.
     by_queue: Vec<Vec<u32>>,
     /// Whether some publish has several queues: then all queues are locked together.
     is_mixed: bool,
     confirmables: Vec<Confirmable>,
     settlements: Vec<(QueueId, Vec<QueueSettlement>)>,
-    settlements_of_queue: HashMap<QueueId, usize>,
+    settlements_of_queue: NumberMap<QueueId, usize>,
     /// Settlements in all queues.
     settlement_count: usize,
+    /// Messages that queues wrote to their logs since [`Gathered::take_logged`].
+    logged: u64,
     /// Whether a queue rejected a publish since [`Gathered::take_rejection`].
     has_rejection: bool,
 }
@@ -90,7 +91,7 @@ impl Gathered {
                 channel,
                 sequence,
                 outcome: PublishOutcome::Accepted,
-                must_sync: false,
+                must_keep: None,
             });
             (self.confirmables.len() - 1) as u32
         });
@@ -134,6 +135,11 @@ impl Gathered {
     /// Whether a queue rejected a publish since the last call; for transactions, which ask for all at once.
     pub(super) fn take_rejection(&mut self) -> bool {
         std::mem::take(&mut self.has_rejection)
+    }
+
+    /// Messages that queues wrote to their logs since the last call.
+    pub(super) fn take_logged(&mut self) -> u64 {
+        std::mem::take(&mut self.logged)
     }
 
     /// Notes a settlement.
@@ -183,6 +189,7 @@ impl Gathered {
                 let publish = &self.publishes[*index as usize];
                 let placed = burst.publish(&publish.message, publish.body_crc, [0], now, fx);
                 self.has_rejection |= placed.is_refused;
+                self.logged += u64::from(placed.logged);
                 conclude(&mut self.confirmables, publish.confirmable, placed);
             }
             end = end.max(burst.finish(now, fx));
@@ -207,6 +214,7 @@ impl Gathered {
             let ranks = targets.iter().map(|place| rank[*place as usize]);
             let placed = burst.publish(&publish.message, publish.body_crc, ranks, now, fx);
             self.has_rejection |= placed.is_refused;
+            self.logged += u64::from(placed.logged);
             conclude(&mut self.confirmables, publish.confirmable, placed);
         }
         burst.finish(now, fx)
@@ -246,7 +254,7 @@ impl Gathered {
 fn conclude(confirmables: &mut [Confirmable], confirmable: Option<u32>, placed: Placed) {
     if let Some(index) = confirmable {
         let confirmable = &mut confirmables[index as usize];
-        confirmable.must_sync |= placed.must_sync;
+        confirmable.must_keep = confirmable.must_keep.max(placed.must_keep);
         if placed.is_refused {
             confirmable.outcome = PublishOutcome::Rejected;
         }
@@ -271,12 +279,14 @@ impl ConnectionExecutor {
                 sequence: confirmable.sequence,
                 outcome: confirmable.outcome,
             };
-            if confirmable.must_sync && confirmable.outcome == PublishOutcome::Accepted {
-                self.unsynced.push_back((end, completion));
-            } else {
-                self.completions.push_back(completion);
+            match confirmable.must_keep {
+                Some(demand) if confirmable.outcome == PublishOutcome::Accepted => {
+                    self.unkept.push(demand, end, completion);
+                }
+                _ => self.completions.push_back(completion),
             }
         }
+        self.counting.logged(gathered.take_logged());
         self.gathered = gathered;
         self.carry_out();
     }
@@ -287,6 +297,8 @@ impl ConnectionExecutor {
         let Some(handle) = known.or_else(|| self.broker.queue(id)) else {
             return;
         };
+        let outcomes = entries.iter().map(|(_, _, outcome)| outcome);
+        self.counting.settled(handle.kind(), outcomes);
         let settled = handle.settle_batch(entries, self.now, &mut self.courier.effects);
         if settled.is_err() {
             self.queues.remove(id);
@@ -294,12 +306,14 @@ impl ConnectionExecutor {
     }
 
     /// The publishes and settlements of a transaction, which a crash leaves whole or not there at all. Gives the place in
-    /// the journal up to which it must be synced, if anything of it is durable.
-    pub(super) fn flush_transaction(&mut self) -> Option<Lsn> {
+    /// the journal up to which it must be kept, and how, if anything of it is durable.
+    pub(super) fn flush_transaction(&mut self) -> Option<(Lsn, SyncDemand)> {
         let mut gathered = std::mem::take(&mut self.gathered);
         let settlements = gathered.take_settlements();
-        for (id, _) in &settlements {
+        for (id, entries) in &settlements {
             if let Some(handle) = self.queues.get(*id) {
+                let outcomes = entries.iter().map(|(_, _, outcome)| outcome);
+                self.counting.settled(handle.kind(), outcomes);
                 gathered.place(&handle.clone());
             }
         }
@@ -317,6 +331,7 @@ impl ConnectionExecutor {
                 .filter_map(|place| rank(gathered.queues[*place as usize].id()));
             let placed = burst.publish(&publish.message, publish.body_crc, ranks, self.now, fx);
             gathered.has_rejection |= placed.is_refused;
+            gathered.logged += u64::from(placed.logged);
         }
         for (id, entries) in settlements {
             let Some(index) = rank(id) else { continue };
@@ -324,54 +339,42 @@ impl ConnectionExecutor {
                 burst.settle(index, entry, self.now, fx);
             }
         }
-        let is_durable = by_id.iter().any(|queue| queue.declaration().durable);
+        let default_demand = store.journal().default_demand();
+        let durable = by_id
+            .iter()
+            .enumerate()
+            .filter(|(_, queue)| queue.declaration().durable);
+        let demand = durable
+            .map(|(index, _)| burst.sync(index).unwrap_or(default_demand))
+            .max();
         let end = burst.finish(self.now, fx);
         gathered.clear_publishes();
+        self.counting.logged(gathered.take_logged());
         self.gathered = gathered;
         self.carry_out();
-        is_durable.then_some(end)
+        demand.map(|demand| (end, demand))
     }
 
-    /// Publishes whose records were synced since the last call are complete; after a failure of the journal the others
+    /// Publishes whose records were kept since the last call are complete; after a failure of the journal the others
     /// are refused. `true` if there are any. `waker` is woken when there may be more.
     pub fn poll_synced(&mut self, waker: &Waker) -> bool {
-        if self.unsynced.is_empty() {
+        if self.unkept.is_empty() {
             return false;
         }
         let before = self.completions.len();
-        self.take_synced();
-        if !self.unsynced.is_empty() {
-            self.broker.messages.journal().wake_after_sync(waker);
-            // It may have been synced before the waker was there.
-            self.take_synced();
+        let journal = self.broker.messages.journal();
+        self.unkept.take_kept(journal, &mut self.completions);
+        if !self.unkept.is_empty() {
+            journal.wake_after_sync(waker);
+            // It may have been kept before the waker was there.
+            self.unkept.take_kept(journal, &mut self.completions);
         }
         self.completions.len() > before
     }
 
-    /// Whether publishes wait for the journal to be synced.
+    /// Whether publishes wait for the journal.
     pub fn has_unsynced(&self) -> bool {
-        !self.unsynced.is_empty()
-    }
-
-    fn take_synced(&mut self) {
-        let journal = self.broker.messages.journal();
-        let confirmable = journal.confirmable();
-        while let Some((end, completion)) = self.unsynced.front()
-            && *end <= confirmable
-        {
-            self.completions.push_back(*completion);
-            self.unsynced.pop_front();
-        }
-        if journal.failure().is_some() {
-            self.completions
-                .extend(self.unsynced.drain(..).map(|(_, completion)| Completion {
-                    outcome: PublishOutcome::Rejected,
-                    ..completion
-                }));
-        }
-        if self.unsynced.is_empty() && self.unsynced.capacity() > SPARE_PLACES_MAX {
-            self.unsynced = VecDeque::new();
-        }
+        !self.unkept.is_empty()
     }
 
     /// Whether checkpoints are so far behind that no more publishes should be read. Nobody is woken when that ends: look again.

@@ -6,9 +6,11 @@
 
 mod channels;
 mod commands;
+mod counting;
 mod gather;
 mod known;
 mod publish;
+mod unkept;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -17,20 +19,23 @@ use std::sync::Arc;
 
 use super::courier::Courier;
 use super::registry::{ConnectionControl, ConnectionEntry};
+use super::stats::ConnectionStats;
 use super::topology::Unstored;
 use super::{Broker, Vhost};
-use crate::auth::{Access, User};
+use crate::auth::{Access, User, UserLimits};
 use crate::model::{
-    ChannelNumber, Command, Completion, ConnectionId, ConsumerId, Execution, Executor, Now,
-    Publish, Refusal, Reply, Routing, Settlement, StagedPublish,
+    ChannelInfo, ChannelNumber, Command, Completion, ConnectionId, ConnectionInfo,
+    ConnectionProgress, ConsumerId, Execution, Executor, Now, Publish, Refusal, Reply, Routing,
+    Settlement, StagedPublish, Traffic,
 };
 use crate::queue::Inbox;
 use crate::routing::{RouteCache, Router};
-use crate::store::journal::Lsn;
 use channels::ChannelContext;
+use counting::Counting;
 use gather::Gathered;
 use known::KnownQueues;
 use publish::CachedRoute;
+use unkept::Unkept;
 
 /// Where answers go that come later than their command, from the definition store's thread.
 pub trait ReplySink: Send + Sync {
@@ -43,6 +48,8 @@ pub trait ReplySink: Send + Sync {
 pub struct ConnectionOrigin {
     /// The client's address.
     pub peer: SocketAddr,
+    /// The address of ours that it has connected to.
+    pub local: SocketAddr,
     /// Where late answers go.
     pub replies: Arc<dyn ReplySink>,
     /// How the connection is closed from outside.
@@ -85,32 +92,67 @@ pub struct ConnectionExecutor {
     router: Router,
     gathered: Gathered,
     completions: VecDeque<Completion>,
-    /// Publishes that every queue has, and the place up to which the journal must be synced before they are complete.
-    unsynced: VecDeque<(Lsn, Completion)>,
+    /// Publishes that every queue has, and that wait for the journal.
+    unkept: Unkept,
     /// Whether it published: it is held up when the journal cannot keep pace.
     has_published: bool,
     courier: Courier,
     is_closed: bool,
+    stats: Arc<ConnectionStats>,
+    counting: Counting,
 }
 
 impl ConnectionExecutor {
     /// An executor for a socket that was just accepted, entered in the registry.
     pub fn new(broker: Arc<Broker>, origin: ConnectionOrigin) -> Self {
-        let id = broker.next_connection_id();
-        broker.registry.insert(
-            id,
+        let executor = Self::unlisted(broker, origin);
+        executor.broker.registry.insert(
+            executor.id,
             ConnectionEntry {
-                peer: origin.peer,
+                peer: executor.origin.peer,
+                local: executor.origin.local,
                 user: None,
                 vhost: None,
                 channels: 0,
-                control: Arc::clone(&origin.control),
+                control: Arc::clone(&executor.origin.control),
+                stats: Arc::clone(&executor.stats),
             },
         );
+        executor
+    }
+
+    /// An executor for a user who is logged in, with an open channel; it stands in no list.
+    ///
+    /// # Errors
+    /// 530 if he has no permission in the virtual host.
+    pub(in crate::broker) fn direct(
+        broker: Arc<Broker>,
+        origin: ConnectionOrigin,
+        user: Arc<User>,
+        vhost: Arc<Vhost>,
+        channel: ChannelNumber,
+    ) -> Result<Self, Refusal> {
+        let access = broker.directory.access(&user.name, &vhost.name)?;
+        let mut executor = Self::unlisted(broker, origin);
+        executor.opened = Some(Opened { vhost, access });
+        // Counted as a channel of the user, because its end is.
+        // Without a limit it is never refused.
+        let _ = executor
+            .broker
+            .registry
+            .open_channel(executor.id, &user.name, None);
+        executor.user = Some(user);
+        executor.channels.insert(channel, ChannelContext::default());
+        Ok(executor)
+    }
+
+    fn unlisted(broker: Arc<Broker>, origin: ConnectionOrigin) -> Self {
+        let id = broker.next_connection_id();
         Self {
             now: broker.clock.now(),
-            broker,
+            stats: ConnectionStats::new(id, origin.peer, Some(origin.local)),
             id,
+            broker,
             origin,
             user: None,
             opened: None,
@@ -122,11 +164,16 @@ impl ConnectionExecutor {
             router: Router::default(),
             gathered: Gathered::default(),
             completions: VecDeque::new(),
-            unsynced: VecDeque::new(),
+            unkept: Unkept::default(),
             has_published: false,
             courier: Courier::default(),
             is_closed: false,
+            counting: Counting::default(),
         }
+    }
+
+    pub(in crate::broker) fn broker(&self) -> &Broker {
+        &self.broker
     }
 
     /// The connection's id.
@@ -195,6 +242,7 @@ impl ConnectionExecutor {
             self.courier = Courier::default();
         }
         self.gathered.release();
+        self.counting.release();
         self.completions.shrink_to_fit();
         self.channels.shrink_to_fit();
     }
@@ -208,6 +256,14 @@ impl ConnectionExecutor {
         self.opened
             .as_mut()
             .ok_or_else(|| Refusal::internal_error("no virtual host is open on this connection"))
+    }
+
+    /// The user's limits as they are now, which may have changed since he logged in.
+    fn user_limits(&self) -> UserLimits {
+        let user = self.user.as_ref();
+        user.and_then(|user| self.broker.directory.user(&user.name))
+            .map(|user| user.limits)
+            .unwrap_or_default()
     }
 
     fn vhost(&self) -> Result<Arc<Vhost>, Refusal> {
@@ -284,6 +340,18 @@ impl Executor for ConnectionExecutor {
         self.origin.inbox.refuse();
         self.flush_gathered();
         self.remove_all_consumers();
+    }
+
+    fn describe(&mut self, info: ConnectionInfo) {
+        self.describe_now(info);
+    }
+
+    fn report_channel(&mut self, info: &ChannelInfo, traffic: &Traffic) {
+        self.report_channel_now(info, traffic);
+    }
+
+    fn report_connection(&mut self, progress: &ConnectionProgress) {
+        self.report_connection_now(progress);
     }
 
     fn poll_completion(&mut self) -> Option<Completion> {

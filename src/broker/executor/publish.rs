@@ -62,6 +62,7 @@ impl ConnectionExecutor {
         publish: &Publish<'_>,
     ) -> Result<Routing, Refusal> {
         let routed = self.route(channel, publish)?;
+        self.count_publish(publish, &routed);
         if routed.queues.is_empty() && !routed.took_reply {
             return Ok(Routing::Unroutable);
         }
@@ -75,6 +76,17 @@ impl ConnectionExecutor {
             self.flush_gathered();
         }
         Ok(Routing::Routed)
+    }
+
+    fn count_publish(&mut self, publish: &Publish<'_>, routed: &Routed) {
+        if let Some(opened) = &self.opened {
+            self.counting.published(
+                &opened.vhost,
+                routed.message.exchange(),
+                publish.body.as_slice().len(),
+                routed.queues.len() as u32,
+            );
+        }
     }
 
     /// After a failure of the journal a publish that it should keep is refused: by nack in confirm mode, where the queues'
@@ -101,6 +113,7 @@ impl ConnectionExecutor {
     ) -> Result<StagedPublish, Refusal> {
         self.has_published = true;
         let routed = self.route_without_reply(channel, publish)?;
+        self.count_publish(publish, &routed);
         Ok(StagedPublish {
             mandatory: publish.mandatory && !self.is_reply(&routed.message),
             queues: routed.queues.iter().map(QueueHandle::id).collect(),

@@ -30,7 +30,7 @@ fn queue(fields: &[(&'static str, Value)], fx: &mut Effects) -> QueueHandle {
         arguments,
         settings,
     };
-    let policy = PolicySettings::default();
+    let policy = QueuePolicy::default();
     QueueHandle::new(declaration, &policy, keeping(), now(), fx)
 }
 
@@ -38,6 +38,7 @@ fn keeping() -> Keeping {
     Keeping {
         store: crate::store::messages::fixtures::in_memory(),
         budget: HotBudget::new(1 << 20),
+        interval: Arc::default(),
     }
 }
 
@@ -132,7 +133,7 @@ fn another_connections_exclusive_queue_is_locked() {
     let mut fx = Effects::default();
     let mut declaration = queue(&[], &mut fx).declaration().clone();
     declaration.exclusive_owner = Some(ConnectionId(1));
-    let policy = PolicySettings::default();
+    let policy = QueuePolicy::default();
     let queue = QueueHandle::new(declaration, &policy, keeping(), now(), &mut fx);
     assert!(queue.check_access(ConnectionId(1)).is_ok());
     assert!(queue.check_access(ConnectionId(2)).is_err());

@@ -91,6 +91,30 @@ fn a_policy_bites_at_once_and_the_smaller_limit_counts() {
 }
 
 #[test]
+fn a_limit_far_below_what_waits_is_met_in_bounded_steps() {
+    let mut bench = Bench::classic(&[]);
+    let bodies: Vec<String> = (0..2500).map(|number| number.to_string()).collect();
+    bodies.iter().for_each(|body| {
+        bench.publish(body);
+    });
+    let policy = PolicySettings {
+        max_length: Some(1),
+        ..PolicySettings::default()
+    };
+    let settings = bench.settings.clone();
+    bench
+        .state
+        .reconfigure(&settings, &policy, bench.now, &mut bench.fx);
+    let mut waiting = vec![bench.state.counts().messages_ready];
+    while bench.state.poll_timeout() == Some(0) {
+        bench.state.handle_timeout(bench.now, &mut bench.fx);
+        waiting.push(bench.state.counts().messages_ready);
+    }
+    assert_eq!(waiting, [1500, 500, 1]);
+    assert_eq!(bench.drain(), ["2499"]);
+}
+
+#[test]
 fn a_rejected_message_is_dead_lettered_once() {
     let mut bench = limited("drop-head");
     bench.consume(1, 1);

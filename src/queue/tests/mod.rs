@@ -234,6 +234,7 @@ impl Bench {
     pub(super) fn asked(&self, id: u64, prefetch: u32) -> NewConsumer {
         NewConsumer {
             id: ConsumerId(id),
+            connection: crate::model::ConnectionId(1),
             channel: 1,
             tag: format!("tag-{id}").into(),
             no_ack: false,

@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use super::*;
-use crate::queue::{Burst, HotBudget, Inbox, Keeping, QueueDeclaration, QueueHandle};
+use crate::queue::{Burst, HotBudget, Inbox, Keeping, QueueDeclaration, QueueHandle, QueuePolicy};
 use crate::store::messages::fixtures::in_memory;
 
 const PUBLISHERS: u64 = 3;
@@ -23,10 +23,11 @@ fn handle() -> (QueueHandle, Now) {
         arguments: FieldTable::new(),
         settings: bench.settings.clone(),
     };
-    let policy = PolicySettings::default();
+    let policy = QueuePolicy::default();
     let keeping = Keeping {
         store: in_memory(),
         budget: HotBudget::new(1 << 30),
+        interval: Arc::default(),
     };
     let fx = &mut Effects::default();
     let queue = QueueHandle::new(declaration, &policy, keeping, bench.now, fx);

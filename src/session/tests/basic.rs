@@ -322,6 +322,7 @@ fn get_takes_a_message_or_says_empty() {
         queue: QueueId(4),
         position: Position(8),
         redelivered: true,
+        kind: crate::model::QueueKind::Classic,
         counts: None,
         messages_ready: 5,
         message: message(b"body"),

@@ -501,6 +501,7 @@ pub(super) fn delivery(consumer: ConsumerId, position: u64, body: &[u8]) -> Deli
         position: Position(position),
         redelivered: false,
         no_ack: false,
+        kind: crate::model::QueueKind::Classic,
         message: message(body),
         counts: None,
     }

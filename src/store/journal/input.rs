@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::format::{BLOCK_BYTES, FRAME_HEADER_BYTES, FileHeader, FrameHeader};
-use super::{Lsn, Shared};
+use super::{Lsn, Shared, SyncDemand};
 use crate::model::{Message, Position, QueueId};
 use crate::store::record::{self, BLOB_BYTES_MIN, BlobRef, Run, Target};
 
@@ -42,6 +42,10 @@ pub(super) struct Batch {
     pub blob_bytes: u64,
     /// Whether the file is full with it.
     pub ends_file: bool,
+    /// What the strictest of its records asks for; `None` if none of them does, and nobody knows better than the node.
+    pub demand: Option<SyncDemand>,
+    /// Whether somebody waits for it to be written and no more.
+    pub has_relaxed: bool,
 }
 
 impl Batch {
@@ -81,6 +85,7 @@ impl Batch {
         self.blobs.clear();
         (self.whole_bytes, self.blob_bytes) = (0, 0);
         (self.entries, self.records) = (0, 0);
+        (self.demand, self.has_relaxed) = (None, false);
         let kept_bytes = if is_idle { 0 } else { KEPT_BYTES_MAX };
         self.bytes.shrink_to(kept_bytes);
         self.head_crcs.shrink_to(kept_bytes);
@@ -283,7 +288,22 @@ impl<'a> Appender<'a> {
         body_crc: BodyCrc,
         targets: &[Target],
     ) -> Appended {
+        let demand = self.shared.options.sync.demand();
+        self.message_asking(message, body_crc, targets, demand)
+    }
+
+    /// As [`Appender::message`], to be synced as `demand` says.
+    pub fn message_asking(
+        &mut self,
+        message: &Message,
+        body_crc: BodyCrc,
+        targets: &[Target],
+        demand: SyncDemand,
+    ) -> Appended {
         self.is_wanted = true;
+        let gathered = &mut self.input.gathered;
+        gathered.demand = gathered.demand.max(Some(demand));
+        gathered.has_relaxed |= demand.is_relaxed();
         self.transient(message, body_crc, targets)
     }
 
@@ -340,6 +360,9 @@ impl<'a> Appender<'a> {
 
     /// Appends changes of definitions, in their store's own form.
     pub fn definitions(&mut self, changes: &[u8]) {
+        let demand = self.shared.options.sync.demand();
+        let gathered = &mut self.input.gathered;
+        gathered.demand = gathered.demand.max(Some(demand));
         self.put(|out, at| record::put_definitions(out, at, changes));
     }
 

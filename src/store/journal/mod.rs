@@ -95,6 +95,54 @@ pub enum SyncMode {
     Never,
 }
 
+impl SyncMode {
+    /// What records ask for that do not say.
+    pub fn demand(self) -> SyncDemand {
+        match self {
+            Self::Always => SyncDemand::Always,
+            Self::Interval(_) => SyncDemand::Interval,
+            Self::Never => SyncDemand::Never,
+        }
+    }
+}
+
+/// What a record asks for, and so what a confirm waits for. The strictest record of a frame decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SyncDemand {
+    /// To be written; it is synced with others.
+    Never,
+    /// To be written, and synced within the interval.
+    Interval,
+    /// To be synced.
+    Always,
+}
+
+impl SyncDemand {
+    /// The one of that name in policies.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "always" => Self::Always,
+            "interval" => Self::Interval,
+            "never" => Self::Never,
+            _ => return None,
+        })
+    }
+
+    /// Its name in policies and in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Interval => "interval",
+            Self::Never => "never",
+        }
+    }
+
+    /// Whether a confirm may be given for what a power cut would lose.
+    pub const fn is_relaxed(self) -> bool {
+        !matches!(self, Self::Always)
+    }
+}
+
 /// How the journal works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalOptions {
@@ -106,6 +154,8 @@ pub struct JournalOptions {
     pub blob_bytes_max: u64,
     /// When to sync.
     pub sync: SyncMode,
+    /// The time between syncs for records that ask for an interval, if `sync` has none.
+    pub sync_interval: Duration,
     /// Records that nobody waits for are written after this time.
     pub settle_delay: Duration,
     /// Time between attempts while there is no space.
@@ -121,6 +171,7 @@ impl Default for JournalOptions {
             entries_max: 128 * 1024,
             blob_bytes_max: 64 * 1024 * 1024,
             sync: SyncMode::Always,
+            sync_interval: Duration::from_millis(200),
             settle_delay: Duration::from_millis(200),
             full_retry: Duration::from_secs(1),
             reserve_bytes: 8 * 1024 * 1024,
@@ -335,7 +386,7 @@ impl Shared {
     fn when(&self, until: Until, lsn: Lsn, done: waiters::Done) {
         let known = self.waiters.add(until, lsn, done, || {
             let reached = match until {
-                Until::Confirmable => self.confirmable(),
+                Until::Written => self.written().0,
                 Until::Synced => self.synced().0,
             };
             match reached >= lsn {
@@ -445,13 +496,32 @@ impl Journal {
         self.shared.confirmable()
     }
 
+    /// What records ask for that do not say.
+    pub fn default_demand(&self) -> SyncDemand {
+        self.shared.options.sync.demand()
+    }
+
     /// Calls `done` once [`Journal::confirmable`] has reached `lsn` (see [`Appender::end`]), or with the failure; on the journal's thread, or
     /// at once on this one. Lets the writer write it now.
     pub fn when_synced(&self, lsn: Lsn, done: Box<dyn FnOnce(Result<(), StoreError>) + Send>) {
-        self.shared.when(Until::Confirmable, lsn, done);
+        self.when_safe(lsn, self.default_demand(), done);
     }
 
-    /// Wakes `waker` once, when [`Journal::confirmable`] next advances or the journal fails. Whoever registers looks at
+    /// As [`Journal::when_synced`], for what was appended with this demand: a relaxed one is content with what is written.
+    pub fn when_safe(
+        &self,
+        lsn: Lsn,
+        demand: SyncDemand,
+        done: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+    ) {
+        let until = match demand.is_relaxed() {
+            true => Until::Written,
+            false => Until::Synced,
+        };
+        self.shared.when(until, lsn, done);
+    }
+
+    /// Wakes `waker` once, when [`Journal::written`] or [`Journal::synced`] next advances or the journal fails. Whoever registers looks at
     /// both afterwards: what came before is not told.
     pub fn wake_after_sync(&self, waker: &Waker) {
         self.shared.waiters.add_waker(waker);

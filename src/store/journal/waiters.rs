@@ -21,8 +21,8 @@ const WAKERS_COMPARED_MAX: usize = 32;
 /// Which position is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
-    /// What confirms wait for, which the sync mode decides.
-    Confirmable,
+    /// Handed to the system.
+    Written,
     /// Synced in every mode.
     Synced,
 }
@@ -32,7 +32,7 @@ pub(super) struct Waiters(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
-    confirmable: Line,
+    written: Line,
     synced: Line,
     wakers: Vec<Waker>,
 }
@@ -79,8 +79,8 @@ impl Waiters {
     }
 
     /// Calls what waited for these positions or lower ones, and wakes everyone.
-    pub(super) fn advanced(&self, confirmable: Lsn, synced: Lsn, due: &mut Due) {
-        self.call(confirmable, synced, &Ok(()), due);
+    pub(super) fn advanced(&self, written: Lsn, synced: Lsn, due: &mut Due) {
+        self.call(written, synced, &Ok(()), due);
     }
 
     /// Calls everyone with `failure`. The caller has seen to it that [`Waiters::add`] adds nobody any more.
@@ -88,10 +88,10 @@ impl Waiters {
         self.call(Lsn(u64::MAX), Lsn(u64::MAX), &Err(failure), due);
     }
 
-    fn call(&self, confirmable: Lsn, synced: Lsn, outcome: &Result<(), StoreError>, due: &mut Due) {
+    fn call(&self, written: Lsn, synced: Lsn, outcome: &Result<(), StoreError>, due: &mut Due) {
         {
             let mut waiting = self.0.lock();
-            take_due(&mut waiting.confirmable, confirmable, &mut due.done);
+            take_due(&mut waiting.written, written, &mut due.done);
             take_due(&mut waiting.synced, synced, &mut due.done);
             std::mem::swap(&mut waiting.wakers, &mut due.wakers);
         }
@@ -112,7 +112,7 @@ pub(super) fn call(done: Done, outcome: Result<(), StoreError>) {
 impl Waiting {
     fn line(&mut self, until: Until) -> &mut Line {
         match until {
-            Until::Confirmable => &mut self.confirmable,
+            Until::Written => &mut self.written,
             Until::Synced => &mut self.synced,
         }
     }
@@ -150,7 +150,7 @@ mod tests {
     fn completions_are_called_in_order_of_their_places() {
         let (waiters, log, mut due) = (Waiters::default(), Arc::default(), Due::default());
         for lsn in [8, 24, 16, 40, 16] {
-            let known = waiters.add(Until::Confirmable, Lsn(lsn), note(&log, lsn), || None);
+            let known = waiters.add(Until::Written, Lsn(lsn), note(&log, lsn), || None);
             assert!(known.is_none());
         }
         waiters.add(Until::Synced, Lsn(8), note(&log, 9), || None);
@@ -182,8 +182,8 @@ mod tests {
     fn a_panic_in_one_completion_leaves_the_others() {
         let (waiters, log, mut due) = (Waiters::default(), Arc::default(), Due::default());
         let panics: Done = Box::new(|_| std::panic::panic_any(0));
-        waiters.add(Until::Confirmable, Lsn(8), panics, || None);
-        waiters.add(Until::Confirmable, Lsn(8), note(&log, 8), || None);
+        waiters.add(Until::Written, Lsn(8), panics, || None);
+        waiters.add(Until::Written, Lsn(8), note(&log, 8), || None);
         waiters.advanced(Lsn(8), Lsn(8), &mut due);
         assert_eq!(*log.lock(), [8]);
     }

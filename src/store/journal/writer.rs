@@ -23,7 +23,7 @@ use super::files::{QueueList, path_of};
 use super::format::FileHeader;
 use super::input::{Batch, Input};
 use super::waiters::Due;
-use super::{Lsn, SealedFile, Shared, SyncMode};
+use super::{Lsn, SealedFile, Shared, SyncDemand, SyncMode};
 use crate::store::StoreError;
 use crate::store::disk::{DiskFile, is_out_of_space};
 
@@ -59,6 +59,8 @@ pub(super) struct Writer {
     /// That not even a frame could be written was logged, since the journal became full.
     has_told_stuck: bool,
     is_idle: bool,
+    /// Something that was written and not synced asks for an interval.
+    has_interval_due: bool,
     due: Due,
 }
 
@@ -81,6 +83,7 @@ impl Writer {
             prepare_at: None,
             has_told_stuck: false,
             is_idle: false,
+            has_interval_due: false,
             due: Due::default(),
         }
     }
@@ -277,12 +280,18 @@ impl Writer {
         self.shared.written.store(batch.end(), Ordering::Release);
         self.shared.count_written(&batch);
 
-        let is_sync_due = match self.shared.options.sync {
-            SyncMode::Always => true,
-            SyncMode::Interval(_) | SyncMode::Never => {
+        let demand = batch.demand.unwrap_or(self.shared.options.sync.demand());
+        self.has_interval_due |= demand == SyncDemand::Interval;
+        let is_sync_due = match demand {
+            SyncDemand::Always => true,
+            SyncDemand::Interval | SyncDemand::Never => {
                 self.sync_due().is_some_and(|due| due <= Instant::now())
             }
         };
+        if is_sync_due && batch.has_relaxed {
+            // Those who wait for no sync go first.
+            self.tell();
+        }
         if is_sync_due || batch.ends_file {
             self.sync()?;
         }
@@ -303,22 +312,23 @@ impl Writer {
     }
 
     fn tell(&mut self) {
-        let (confirmable, synced) = (self.shared.confirmable(), self.shared.synced());
+        let (written, synced) = (self.shared.written(), self.shared.synced());
         self.shared
             .waiters
-            .advanced(confirmable, synced.0, &mut self.due);
+            .advanced(written.0, synced.0, &mut self.due);
     }
 
     fn is_unsynced(&self) -> bool {
         self.synced_number < self.written_number
     }
 
-    /// When what is written is to be synced, in the mode that has an interval.
+    /// When what is written is to be synced, if some of it asks for an interval.
     fn sync_due(&self) -> Option<Instant> {
-        match self.shared.options.sync {
-            SyncMode::Interval(interval) if self.is_unsynced() => Some(self.synced_at + interval),
-            _ => None,
-        }
+        let interval = match self.shared.options.sync {
+            SyncMode::Interval(interval) => interval,
+            SyncMode::Always | SyncMode::Never => self.shared.options.sync_interval,
+        };
+        (self.has_interval_due && self.is_unsynced()).then(|| self.synced_at + interval)
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
@@ -332,7 +342,7 @@ impl Writer {
             })?;
         }
         self.synced_number = self.written_number;
-        if let SyncMode::Interval(_) = self.shared.options.sync {
+        if std::mem::take(&mut self.has_interval_due) {
             self.synced_at = Instant::now();
         }
         let written = self.shared.written.load(Ordering::Relaxed);

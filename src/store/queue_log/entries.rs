@@ -11,6 +11,7 @@
 //! settled at the front, which moves the first chunk's start. One that is settled elsewhere is marked, and a chunk closes
 //! its holes when it has more of them than entries; one that is nearly empty then joins its neighbour.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::mem;
 
@@ -259,8 +260,11 @@ impl Entries {
     /// Chunk and index of a live entry.
     fn find(&self, sequence: u64) -> Option<(usize, usize)> {
         let front = self.chunks.front()?;
-        if front.kept().first()?.sequence() == sequence {
-            return (front.live > 0).then_some((0, front.start));
+        // Nearly all questions are about the first entry, or about what lies in segments, before it.
+        match sequence.cmp(&front.kept().first()?.sequence()) {
+            Ordering::Less => return None,
+            Ordering::Equal => return (front.live > 0).then_some((0, front.start)),
+            Ordering::Greater => {}
         }
         let after = |chunk: &Chunk| {
             let last = chunk.entries.last();

@@ -298,7 +298,7 @@ fn open_on(folder: &tempfile::TempDir, settings: &Settings, disk: Arc<dyn Disk>)
         },
         journal: JournalOptions {
             file_bytes: 1024 * 1024,
-            ..JournalOptions::default()
+            ..server::store_options(settings).journal
         },
         disk,
         ..Options::default()

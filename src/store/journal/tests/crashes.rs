@@ -79,6 +79,7 @@ impl World {
             _ => SyncMode::Always,
         };
         let options = JournalOptions {
+            sync_interval: Duration::from_millis(1),
             file_bytes: 32 * 1024,
             entries_max: 40,
             blob_bytes_max: [1, u64::MAX][self.random.below(2) as usize],
@@ -179,6 +180,12 @@ impl World {
                     let targets = [target(queue, position)];
                     let appended = match kind {
                         2 => appender.transient(&message, crc, &targets),
+                        3 => {
+                            let demands =
+                                [SyncDemand::Never, SyncDemand::Interval, SyncDemand::Always];
+                            let demand = demands[self.random.below(3) as usize];
+                            appender.message_asking(&message, crc, &targets, demand)
+                        }
                         _ => appender.message(&message, crc, &targets),
                     };
                     assert_eq!(appended.lsn, lsn);

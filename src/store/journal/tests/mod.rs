@@ -3,6 +3,7 @@
 mod crashes;
 mod damage;
 mod full;
+mod relaxed;
 mod running;
 
 use std::path::Path;

@@ -151,6 +151,7 @@ impl Peer {
         let inbox = Inbox::new(INBOX_BYTES_MAX);
         let origin = ConnectionOrigin {
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)),
+            local: SocketAddr::from((Ipv4Addr::LOCALHOST, 5672)),
             replies: Arc::clone(&link) as _,
             control: link,
             inbox: Arc::clone(&inbox),
