@@ -315,6 +315,11 @@ impl FieldTable {
         self.0.push((name.into(), value.into()));
     }
 
+    /// Gives back the room for more fields, for a table that is kept for long.
+    pub fn shrink_to_fit(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// Removes every field of that name; gives back the first one's value.
     pub fn remove(&mut self, name: &str) -> Option<Value> {
         let index = self.0.iter().position(|(field, _)| field == name)?;

@@ -191,6 +191,7 @@ pub fn with_queue_type(
             crate::protocol::ShortString::from_static("x-queue-type"),
             kind.as_str(),
         );
+        arguments.shrink_to_fit();
     }
     arguments
 }

@@ -164,6 +164,10 @@ def throughput(perf, broker, check):
     check("5000 a second are asked for", abs(figures.get("avg_pub_rate", 0) - 5000) < 250,
           "%.0f a second" % figures.get("avg_pub_rate", 0))
 
+    figures = perf.json("publishers wait for consumers", words + ["--auto-ack", "--lead", "1000"], TRAFFIC_KEYS)
+    ahead = figures.get("published", 0) - figures.get("consumed", 0)
+    check("and are never further ahead than they may", figures.get("consumed", 0) > 1000 and ahead <= 1000, "%d messages" % ahead)
+
     words = ["throughput", "--uri", broker.uri]
     for name, more, published, consumed in (
             ("a number of messages", ["-C", "30000", "--verify"], 30000, 30000),
@@ -304,6 +308,7 @@ def refusals(perf, broker, _check):
     perf.refused("an exchange that is not there", one + [broker.uri, "--exchange", "nowhere"], 65, "404")
     perf.refused("a process that is not there", one + [broker.uri, "--pid", "4194305"], 66, "process id")
     perf.refused("a body too small to verify", one + [broker.uri, "--verify", "--size", "3"], 64, "--size")
+    perf.refused("a lead over nobody", one + [broker.uri, "--lead", "10", "-y", "0"], 64, "--lead")
     perf.refused("an option that is not there", one + [broker.uri, "--colour"], 64, "--colour")
     perf.refused("a comparison without a scenario", ["compare", broker.uri, broker.uri], 64, "SCENARIO")
     perf.refused("a comparison with an absent broker",

@@ -157,6 +157,9 @@ pub struct TrafficArguments {
     /// Messages a second of all publishers together [default: no limit; 2000 for latency].
     #[arg(long, short, value_name = "MSGS_PER_S")]
     rate: Option<f64>,
+    /// Publish so many messages ahead of the consumers at most, so that the queue stays short [default: no limit].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    lead: Option<u64>,
     /// Messages of all publishers together, or of all consumers if there is no publisher.
     #[arg(long, short = 'C', visible_alias = "pmessages", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
@@ -411,6 +414,9 @@ impl TrafficArguments {
         if is_latency && self.consumers == 0 && self.confirms == 0 {
             return wrong("latency without consumers measures confirms: give --confirms");
         }
+        if self.lead.is_some() && (self.publishers == 0 || self.consumers == 0) {
+            return wrong("--lead needs a publisher and a consumer");
+        }
         if self.verify && (self.publishers == 0 || self.consumers == 0) {
             return wrong("--verify needs a publisher and a consumer");
         }
@@ -452,6 +458,7 @@ impl TrafficArguments {
             exchange: self.exchange.clone(),
             exchange_type: self.exchange_type.clone(),
             routing_key: self.routing_key.clone().unwrap_or_default(),
+            lead: self.lead,
             body_bytes,
             rate,
             pause_min: if is_latency {

@@ -106,6 +106,8 @@ pub struct Context {
     pub phase: watch::Receiver<Phase>,
     /// What the job counts.
     pub counters: Arc<Counters>,
+    /// What all jobs count.
+    all: Arc<[Arc<Counters>]>,
     connecting: Arc<Semaphore>,
     events: mpsc::UnboundedSender<Event>,
 }
@@ -139,6 +141,13 @@ impl Context {
             }) => Some((*start_ns, *measured_from_ns)),
             _ => None,
         }
+    }
+
+    /// Messages that all publishers have sent and no consumer has received yet, if each is to come so many times.
+    pub fn ahead(&self, copies: u64) -> u64 {
+        let mut totals = Totals::default();
+        self.all.iter().for_each(|counters| totals.add(counters));
+        totals.sent.saturating_sub(totals.received / copies.max(1))
     }
 
     /// Waits until the phase changes.
@@ -194,7 +203,7 @@ pub struct Crew {
     pub clock: Clock,
     phase: watch::Sender<Phase>,
     events: mpsc::UnboundedReceiver<Event>,
-    counters: Vec<Arc<Counters>>,
+    counters: Arc<[Arc<Counters>]>,
 }
 
 impl Crew {
@@ -208,14 +217,15 @@ impl Crew {
         let (phase, phase_receiver) = watch::channel(Phase::Prepare);
         let (events_sender, events) = mpsc::unbounded_channel();
         let connecting = Arc::new(Semaphore::new(CONNECTING_MAX));
-        let counters: Vec<_> = jobs.iter().map(|_| Arc::new(Counters::default())).collect();
+        let counters: Arc<[_]> = jobs.iter().map(|_| Arc::new(Counters::default())).collect();
         let threads = threads.clamp(1, jobs.len().max(1));
         let mut shares: Vec<Vec<(Job, Context)>> = (0..threads).map(|_| Vec::new()).collect();
-        for (index, (job, counters)) in jobs.into_iter().zip(&counters).enumerate() {
+        for (index, (job, one)) in jobs.into_iter().zip(counters.iter()).enumerate() {
             let context = Context {
                 clock,
                 phase: phase_receiver.clone(),
-                counters: counters.clone(),
+                counters: one.clone(),
+                all: counters.clone(),
                 connecting: connecting.clone(),
                 events: events_sender.clone(),
             };

@@ -26,6 +26,9 @@ const CHANNEL: u16 = 1;
 /// How long a publisher that has to end waits for what is on its way.
 const LAST_CONFIRMS_SECONDS_MAX: u64 = 10;
 
+/// How often a publisher that is too far ahead looks whether consumers have caught up.
+const LEAD_PAUSE: Duration = Duration::from_micros(200);
+
 /// Refused messages of a publisher that are remembered by number; those beyond count as lost.
 const REFUSED_MAX: usize = 1_000_000;
 
@@ -47,6 +50,15 @@ pub enum Stamping {
     Sequence,
     /// These and the intended send time.
     Time,
+}
+
+/// How far publishers may be ahead of consumers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// Messages at most.
+    pub messages: u64,
+    /// How many times each message is delivered.
+    pub copies: u64,
 }
 
 /// The job of a publisher.
@@ -72,6 +84,8 @@ pub struct Publisher {
     pub pause_min: Duration,
     /// Messages to publish, if limited.
     pub messages: Option<u64>,
+    /// Messages that all publishers together may be ahead of the consumers, if limited.
+    pub lead: Option<Lead>,
     /// What bodies begin with.
     pub stamping: Stamping,
     /// The number of the run.
@@ -163,9 +177,9 @@ struct Work {
 
 impl Work {
     async fn publish(&mut self) -> Result<(), ClientError> {
-        let alarm = match self.job.schedule {
-            Some(_) => Some(Alarm::new().map_err(ClientError::Timer)?),
-            None => None,
+        let alarm = match self.job.schedule.is_some() || self.job.lead.is_some() {
+            true => Some(Alarm::new().map_err(ClientError::Timer)?),
+            false => None,
         };
         loop {
             self.read()?;
@@ -213,6 +227,7 @@ impl Work {
         if let Some(limit) = self.job.messages {
             messages = messages.min(limit.saturating_sub(self.published));
         }
+        messages = messages.min(self.room_ahead());
         if messages > 0
             && let Some(schedule) = &self.job.schedule
         {
@@ -223,8 +238,19 @@ impl Work {
         messages as usize
     }
 
-    /// How long until the next message is due; `None` when it is not the schedule that is waited for.
+    /// Messages that the consumers' pace allows.
+    fn room_ahead(&self) -> u64 {
+        self.job.lead.map_or(u64::MAX, |lead| {
+            lead.messages
+                .saturating_sub(self.context.ahead(lead.copies))
+        })
+    }
+
+    /// How long until the next message is due, or consumers may have caught up; `None` when neither is waited for.
     fn pause(&self) -> Option<Duration> {
+        if self.room_ahead() == 0 {
+            return Some(LEAD_PAUSE);
+        }
         let schedule = self.job.schedule.as_ref()?;
         if self.job.window > 0 && self.confirms.outstanding() >= self.job.window {
             return None;

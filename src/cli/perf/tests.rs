@@ -60,6 +60,14 @@ fn options_of_throughput_and_their_other_names() {
 }
 
 #[test]
+fn a_lead_is_over_consumers() {
+    assert_eq!(traffic("throughput").lead, None);
+    assert_eq!(traffic("throughput --lead 10").lead, Some(10));
+    assert!(refused("throughput --lead 10 -y 0").contains("--lead"));
+    assert!(refused("throughput --lead 10 -x 0").contains("--lead"));
+}
+
+#[test]
 fn defaults_suit_the_mode() {
     let throughput = traffic("throughput");
     assert_eq!((throughput.body_bytes, throughput.rate), (16, None));

@@ -14,7 +14,7 @@ use super::consumer::{Consumer, ConsumerDone};
 use super::crew::Job;
 use super::error::ClientError;
 use super::pacer::Schedule;
-use super::publisher::{Publisher, PublisherDone, Stamping, Target};
+use super::publisher::{Lead, Publisher, PublisherDone, Stamping, Target};
 use super::uri::Uri;
 use super::verify::{Expected, QueueCheck, Verdict};
 use crate::protocol::{FieldTable, Method, ShortStr, exchange, queue};
@@ -44,6 +44,8 @@ pub struct Traffic {
     pub exchange_type: Option<String>,
     /// Routing key; by the default exchange, the queue's name.
     pub routing_key: String,
+    /// Messages that publishers may be ahead of consumers, if limited.
+    pub lead: Option<u64>,
     /// Octets of a body.
     pub body_bytes: usize,
     /// Messages a second of all publishers, if limited.
@@ -176,6 +178,10 @@ impl Traffic {
                     .map(|rate| Schedule::new(rate, self.publishers, publisher)),
                 pause_min: self.pause_min,
                 messages,
+                lead: self.lead.map(|messages| Lead {
+                    messages,
+                    copies: self.copies(),
+                }),
                 stamping: self.stamping,
                 run,
             }))
@@ -327,6 +333,7 @@ mod tests {
             exchange: String::new(),
             exchange_type: None,
             routing_key: String::new(),
+            lead: None,
             body_bytes: 16,
             rate: None,
             pause_min: Duration::ZERO,
