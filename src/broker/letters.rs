@@ -5,6 +5,7 @@
 //! one block after the other, so that what waits costs positions and no bodies. No connection waits for that: acknowledgements
 //! always go through.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -25,17 +26,25 @@ const JOURNAL_BACKLOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 const STRAGGLERS_MAX: usize = 16;
 
 impl Courier {
-    /// Hands on a letter for each of `queues`, in this order.
+    /// Hands on a letter for each of `queues`, in this order, and then what others have left in them. Letters that these letters
+    /// cause are another round's, so that what died first leaves first.
     pub(super) fn hand_on_letters(&mut self, broker: &Broker, queues: &[QueueId], now: Now) {
-        for (at, id) in queues.iter().enumerate() {
+        let mut left: Vec<QueueHandle> = Vec::new();
+        for id in queues {
             let Some(source) = broker.queue_or_departing(*id) else {
                 continue;
             };
-            if self.hand_on_letter(broker, &source, now) && !queues[at + 1..].contains(id) {
-                for _ in 0..STRAGGLERS_MAX {
-                    if !self.hand_on_letter(broker, &source, now) {
-                        break;
-                    }
+            if self.hand_on_letter(broker, &source, now) {
+                left.push(source);
+            }
+        }
+        left.sort_unstable_by_key(QueueHandle::id);
+        left.dedup_by_key(|source| source.id());
+        let caused: HashSet<QueueId> = self.effects.dead_letters.iter().copied().collect();
+        for source in left.iter().filter(|source| !caused.contains(&source.id())) {
+            for _ in 0..STRAGGLERS_MAX {
+                if !self.hand_on_letter(broker, source, now) {
+                    break;
                 }
             }
         }
