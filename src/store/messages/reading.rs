@@ -113,10 +113,13 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Records that lie close to each other, read at once. One that is not as it should be is asked of the journal by itself,
-    /// which knows whether it is not written yet, moved, or damaged.
+    /// which knows whether it is not written yet, moved, or damaged. What is not written yet is not looked for in the file: a frame of
+    /// its former life that was cut off by a crash may lie there, with the same places and the same positions.
     fn journal_block(&mut self, entries: &[JournalEntry], buffer: &mut Vec<u8>) {
         let mut held = 0;
+        let written = self.shared.journal.written().0;
         if let [first, .., last] = entries
+            && last.lsn.0 + u64::from(last.record_bytes) <= written.0
             && let Some((file, offset)) = self.shared.journal.file_of(first.lsn)
         {
             let bytes = (last.lsn.0 + u64::from(last.record_bytes) - first.lsn.0) as usize;

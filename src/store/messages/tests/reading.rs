@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::support::{Node, Sizes, folder};
 use crate::model::{Position, QueueId};
 use crate::store::disk::faulty::Operation;
-use crate::store::disk::{Disk as _, FaultyDisk, SimDisk};
+use crate::store::disk::{Access, Disk as _, FaultyDisk, SimDisk};
 
 const FILLER: u64 = 99;
 
@@ -219,4 +219,32 @@ fn a_file_that_vanishes_while_the_node_runs_is_told_by_position() {
     let read = node.read_all(1, 0, 1 << 30);
     assert_eq!(read.damaged, (1..=60).map(Position).collect::<Vec<_>>());
     assert_eq!(read.messages.len(), 1);
+}
+
+/// The frame of a former life was not written to its end, so that its places are given again; what is left of it lies in the file
+/// until they are written.
+#[test]
+fn what_is_not_written_yet_is_not_taken_from_a_former_life_of_the_file() {
+    let disk = SimDisk::with_folder(folder());
+    let mut node = Node::start(Arc::new(disk.clone()), &Sizes::default(), &[1]);
+    for _ in 0..2 {
+        node.publish(1, &[1; 500]);
+    }
+    node.journal.flush().unwrap();
+    drop(node);
+    let files = disk.list(&folder().join("journal")).unwrap();
+    let is_journal = |path: &&PathBuf| path.to_string_lossy().contains("/wal-");
+    let current = files.iter().filter(is_journal).next_back().unwrap();
+    // The head of its only frame, behind the block with the file's own.
+    let file = disk.open(current, Access::Write).unwrap();
+    file.write_all_at(&[0; 64], 4096).unwrap();
+    file.sync_data().unwrap();
+    let mut node = Node::start(Arc::new(disk.clone()), &Sizes::default(), &[1]);
+    assert_eq!(node.read_all(1, 0, 1 << 20).messages.len(), 0);
+    for _ in 0..2 {
+        node.publish(1, &[2; 600]);
+    }
+    let read = node.read_all(1, 0, 1 << 20).messages;
+    assert_eq!(read.len(), 2);
+    assert!(read.values().all(|body| *body == [2; 600]));
 }
