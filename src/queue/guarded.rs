@@ -101,7 +101,10 @@ impl Guarded {
         if let Some(state) = &mut self.state {
             state.settle_budget();
         }
-        if self.touched_in != section.interval {
+        // A queue that has counted nothing yet has no history to begin.
+        let has_counted =
+            self.touched_in != 0 || self.state.as_ref().is_some_and(QueueState::has_counted);
+        if has_counted && self.touched_in != section.interval {
             fx.touched.push((section.id, self.touched_in == 0));
             self.touched_in = section.interval;
         }

@@ -307,6 +307,11 @@ impl QueueState {
         }
     }
 
+    /// Whether anything has happened to messages here.
+    pub(super) fn has_counted(&self) -> bool {
+        self.counters != Counters::default()
+    }
+
     /// How long consumers that say nothing of it may keep a delivery, in milliseconds.
     pub fn consumer_timeout_ms(&self) -> Option<u64> {
         self.settings.consumer_timeout_ms

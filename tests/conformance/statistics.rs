@@ -356,16 +356,16 @@ fn samples_go_back_as_far_as_is_asked() {
     assert_eq!(publish.value, 4);
     let history = publish.history.clone().unwrap();
     let samples: Vec<u64> = history.samples.iter().map(|sample| sample.sample).collect();
-    // As long as anything is known of the queue, with nothing before its first publish.
-    assert_eq!(samples, [4, 3, 2, 1, 0, 0]);
+    // Since the first publish, with nothing before it.
+    assert_eq!(samples, [4, 3, 2, 1, 0]);
     let times: Vec<u64> = history
         .samples
         .iter()
         .map(|sample| sample.timestamp)
         .collect();
     assert!(times.iter().all(|time| time % 5_000 == 0));
-    assert_eq!(times[0] - times[5], 25_000);
-    assert_eq!(history.avg_rate, Some(4.0 / 25.0));
+    assert_eq!(times[0] - times[4], 20_000);
+    assert_eq!(history.avg_rate, Some(4.0 / 20.0));
     assert!(named(&report.lengths, "messages").history.is_none());
 }
 
@@ -384,8 +384,8 @@ fn a_tick_visits_what_was_busy_and_nothing_else() {
         idle[0].declare(&format!("idle.{number}"), &[]);
     }
     idle[0].declare("busy", &[]);
-    // Everything is new.
-    assert!(tick(&node).visited >= 14_001);
+    // Connections and channels are new; queues have counted nothing.
+    assert!((4_000..10_000).contains(&tick(&node).visited));
     let nothing = SampleReport::default();
     assert_eq!(tick(&node), nothing);
     idle[1].publish("", "busy", "m");
