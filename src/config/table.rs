@@ -94,7 +94,7 @@ settings! {
             "How long a client may take for the head of a request, and be idle between two.",
             "RabbitMQ's idle time. A client that trickles a request holds one of http.connections_max places for no longer.";
         cors_allow_origins: Vec<String> = ShortTexts, "[]", "origins", Restart, "management.cors.allow_origins",
-            "The origins whose web pages may use the API, such as https://example.org; * is any, without credentials.",
+            "The origins whose web pages may use the API, such as `https://example.org`; `*` is any, without credentials.",
             "RabbitMQ's default: none.";
         cors_max_age_s: u32 = integer(0, 4_294_967_295), "1800", "s", Restart, "management.cors.max_age",
             "How long a browser remembers what it was told of origins.",

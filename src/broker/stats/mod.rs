@@ -6,7 +6,7 @@
 //!
 //! - [`counter`], [`totals`], [`connection`], [`exchange`], [`vhost`], [`node`]: the counters.
 //! - [`mark`]: which objects counted something since the last tick.
-//! - [`history`], [`histories`]: what is remembered; [`measure`]: how it is told.
+//! - [`history`], [`histories`]: what is remembered; `measure`: how it is told.
 //! - [`sampler`]: the tick.
 
 pub mod connection;

@@ -62,7 +62,7 @@ pub const CHURN: [Shown; CHURN_COLUMNS] = [
 
 const G: usize = C + CHURN_COLUMNS;
 
-/// Columns of [`NodeReading::values`], with the journal's.
+/// Columns of [`NodeReading`], with the journal's.
 pub const GAUGE_COLUMNS: usize = 8;
 
 /// The node's gauges, in the columns of the node.
