@@ -31,12 +31,15 @@ impl Courier {
             let Some(source) = broker.queue_or_departing(*id) else {
                 continue;
             };
-            if self.hand_on_letter(broker, &source, now) && !queues[at + 1..].contains(id) {
-                for _ in 0..STRAGGLERS_MAX {
-                    if !self.hand_on_letter(broker, &source, now) {
-                        break;
-                    }
+            let mut has_more = self.hand_on_letter(broker, &source, now);
+            // Letters that somebody else was to hand on, and did not. Those that died meanwhile have their turn later.
+            for _ in 0..STRAGGLERS_MAX {
+                let is_named = |named: &[QueueId]| named.contains(id);
+                if !has_more || is_named(&queues[at + 1..]) || is_named(&self.effects.dead_letters)
+                {
+                    break;
                 }
+                has_more = self.hand_on_letter(broker, &source, now);
             }
         }
     }
