@@ -149,7 +149,7 @@ impl Plain {
                 is_whole &= accepted != Some(false);
             }
         }
-        self.carry_out();
+        // All of it is one step: dead letters of the publishes leave after the settlements.
         self.hand_back(transaction.settlements);
         is_whole
     }
