@@ -29,6 +29,11 @@ fn values(measures: &[Measure], expected: &[(&str, u64)]) {
     assert_eq!(found, expected);
 }
 
+/// A node whose messages stay in memory, so that what goes to the disk is known.
+fn with_memory() -> Node {
+    Node::start_with(|settings| settings.store.cache_bytes_max = 32 << 20)
+}
+
 fn queue_stats(node: &Node, name: &str) -> haremq::broker::snapshots::QueueReport {
     let queue = node
         .broker()
@@ -50,7 +55,7 @@ fn get(client: &mut Client, queue: &str, no_ack: bool) {
 
 #[test]
 fn a_queue_counts_what_came_and_went() {
-    let node = Node::start();
+    let node = with_memory();
     let mut client = node.client();
     client.declare("q", &[]);
     assert!(queue_stats(&node, "q").message_stats.is_empty());
@@ -88,7 +93,7 @@ fn a_queue_counts_what_came_and_went() {
 
 #[test]
 fn persistent_messages_and_those_on_the_disk_are_told_apart() {
-    let node = Node::start();
+    let node = with_memory();
     let mut client = node.client();
     client.declare("q", &[]);
     client.publish("", "q", "transient");
@@ -257,7 +262,7 @@ fn consumers_are_shown_with_channel_timeout_and_activity() {
 
 #[test]
 fn exchanges_hosts_and_the_node_count() {
-    let node = Node::start();
+    let node = with_memory();
     let mut client = node.client();
     client.declare("q", &[]);
     client.declare("r", &[]);

@@ -241,7 +241,7 @@ fn what_is_not_written_yet_is_not_taken_from_a_former_life_of_the_file() {
     .unwrap();
     let files = disk.list(&folder().join("journal")).unwrap();
     let is_journal = |path: &&PathBuf| path.to_string_lossy().contains("/wal-");
-    let current = files.iter().filter(is_journal).next_back().unwrap();
+    let current = files.iter().rfind(is_journal).unwrap();
     // The head of its only frame, behind the block with the file's own.
     let file = disk.open(current, Access::Write).unwrap();
     file.write_all_at(&[0; 64], 4096).unwrap();
