@@ -35,7 +35,7 @@ def defaults(context):
     for host in hosts:
         broker.connect(host=host).close()
     assert os.path.isfile(context.path("haremq-data", "haremq-format"))
-    equal(broker.log.count("ready in"), 1, "ready lines")
+    equal(broker.log.count(": ready in"), 1, "ready lines")
     broker.stop()
 
 
