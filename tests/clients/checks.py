@@ -57,18 +57,19 @@ def restart_broker():
 
 
 def outcome(function):
-    """Runs one check and prints its line; tells whether it passed or was skipped."""
+    """Runs one check and prints its line in one write, as a thread may print beside it; tells whether it passed or was skipped."""
     label = function.__name__
     try:
         function()
     except Skip as reason:
-        print("skip %s: %s" % (label, reason), flush=True)
+        print("skip %s: %s\n" % (label, reason), end="", flush=True)
     except Exception as error:
         traceback.print_exc()
-        print("not ok %s: %s: %s" % (label, type(error).__name__, " ".join(str(error).split())), flush=True)
+        text = " ".join(str(error).split())
+        print("not ok %s: %s: %s\n" % (label, type(error).__name__, text), end="", flush=True)
         return False
     else:
-        print("ok %s" % label, flush=True)
+        print("ok %s\n" % label, end="", flush=True)
     return True
 
 

@@ -432,7 +432,8 @@ def start_worker(application):
     def keep_log():
         for line in worker.stdout:
             log.append(line.rstrip())
-            print("# worker: " + line.rstrip(), flush=True)
+            # One write a line: checks print beside this thread.
+            print("# worker: %s\n" % line.rstrip(), end="", flush=True)
 
     threading.Thread(target=keep_log, daemon=True).start()
     eventually(lambda: any(" ready." in line for line in log), True, seconds=30)
