@@ -198,7 +198,7 @@ pub(super) fn write_erlang_binary(f: &mut fmt::Formatter<'_>, octets: &[u8]) -> 
 
 /// How many octets the frame that `input` begins with still lacks; 0 when its head is not whole, or nothing is missing.
 ///
-/// The caller has shown `input` to [`parse`] before, which refuses a frame that is too large.
+/// It is what the peer announces, which no limit bounds here.
 pub fn bytes_missing(input: &[u8]) -> usize {
     match head(input) {
         Ok((rest, (_, _, payload_bytes))) => {

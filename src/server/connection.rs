@@ -285,7 +285,9 @@ impl Task {
         SCRATCH.with_borrow_mut(|scratch| {
             let filled = self.leftover.len();
             // What is left of a frame is copied at each read, so a large frame comes whole with the next one.
-            let missing = frame::bytes_missing(&self.leftover);
+            // Nothing else that a peer says may take room: before the handshake it may be anything.
+            let frame_max = self.shared.session.frame_max as usize;
+            let missing = frame::bytes_missing(&self.leftover).min(frame_max);
             let room = self.shared.limits.burst_bytes_max.max(missing);
             if scratch.len() < filled + room {
                 scratch.resize(filled + room, 0);
